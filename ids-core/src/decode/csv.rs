@@ -1,0 +1,412 @@
+//! CSV (RFC 4180): files with a header, files without one whose layout the schema knows, and single
+//! rows in messages.
+//!
+//! Splitting into fields is csv-core's work; which column a field belongs to, and what it means, is
+//! decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those
+//! doubles (also `nan`, `inf`: spellings of CICFlowMeter and pandas).
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{Fault, Read, RecordError, RecordErrorKind, RowRules, excerpt};
+use crate::error::{Error, Result};
+use crate::record::{FlowRecords, NewRow};
+use crate::schema::{ColumnKind, Schema, Slot};
+
+/// Which column each field of a row belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CsvColumns {
+    /// Position in the schema of each field; `None` for a field that the schema does not know.
+    positions: Vec<Option<usize>>,
+    /// How the columns were found, for messages.
+    source: String,
+}
+
+impl CsvColumns {
+    /// The columns that a header names.
+    ///
+    /// # Errors
+    /// [`Error::Header`] where it names no column of the schema, or one twice.
+    pub fn from_header<S: AsRef<str>>(schema: &Schema, header: &[S]) -> Result<Self> {
+        let positions: Vec<_> = header.iter().map(|name| schema.position(name.as_ref().trim())).collect();
+        for (field, position) in positions.iter().enumerate() {
+            if position.is_some() && positions[..field].contains(position) {
+                let name = header[field].as_ref();
+                return Err(Error::Header { detail: format!("the column `{name}` is named twice") });
+            }
+        }
+        if positions.iter().all(Option::is_none) {
+            let detail = format!("it names no column of schema `{}`", schema.name());
+            return Err(Error::Header { detail });
+        }
+        Ok(Self { positions, source: "the CSV header".into() })
+    }
+
+    /// The columns of the header-less layout called `name` in the schema.
+    ///
+    /// # Errors
+    /// [`Error::Header`] where the schema has no such layout.
+    pub fn layout(schema: &Schema, name: &str) -> Result<Self> {
+        let names = schema.layout(name).ok_or_else(|| Error::Header {
+            detail: format!("schema `{}` has no layout called `{name}`", schema.name()),
+        })?;
+        Ok(Self { source: format!("the layout `{name}`"), ..Self::from_header(schema, names)? })
+    }
+
+    /// The columns of a file whose first row is `first`, and whether that row is a header: it is if
+    /// it names a column; else the layout with as many columns is taken.
+    fn detect(schema: &Schema, first: &Fields) -> Result<(Self, bool)> {
+        let names: Vec<_> = first.iter().map(|(_, field)| String::from_utf8_lossy(field)).collect();
+        if names.iter().any(|name| schema.position(name.trim()).is_some()) {
+            return Ok((Self::from_header(schema, &names)?, true));
+        }
+        match schema.layout_of_width(names.len()) {
+            Some((layout, _)) => Ok((Self::layout(schema, layout)?, false)),
+            None => {
+                let detail = format!(
+                    "the first row names no column of schema `{}`, and no layout without a header has {} columns",
+                    schema.name(),
+                    names.len()
+                );
+                Err(Error::Header { detail })
+            }
+        }
+    }
+}
+
+/// Decodes CSV rows, one per message, into a batch.
+#[derive(Debug, Clone)]
+pub struct CsvDecoder {
+    splitter: Splitter,
+    rows: RowDecoder,
+}
+
+impl CsvDecoder {
+    /// A decoder of rows with `columns` that must hold the columns `inputs` (see
+    /// [`Model::inputs`](crate::Model::inputs)), unless the schema derives them or marks them optional.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumns`] lists inputs that `columns` or the schema lack.
+    pub fn new(schema: Arc<Schema>, inputs: &[String], columns: CsvColumns) -> Result<Self> {
+        Ok(Self { splitter: Splitter::default(), rows: RowDecoder::new(schema, inputs, columns)? })
+    }
+
+    /// Appends the flow in `message` to `records`, or says what is wrong with it and leaves
+    /// `records` as it was. `record` is the number by which an error names the message.
+    pub fn decode(
+        &mut self,
+        record: u64,
+        message: &[u8],
+        records: &mut FlowRecords,
+    ) -> std::result::Result<(), RecordError> {
+        let mut rest = message;
+        let found = self.splitter.next_record(&mut rest).expect("reading from memory does not fail");
+        if !found {
+            return Err(self.rows.rules.error(record, Fault::whole(RecordErrorKind::Empty)));
+        }
+        if let Some(second) = rest.iter().position(|byte| !byte.is_ascii_whitespace()) {
+            let kind =
+                RecordErrorKind::Unexpected { expected: "the end of the record", found: excerpt(&rest[second..]) };
+            return Err(self.rows.rules.error(record, Fault::at(message.len() - rest.len() + second, kind)));
+        }
+        self.rows.decode(record, &self.splitter.fields, records)
+    }
+}
+
+/// Reads the flows of a CSV file one after the other.
+#[derive(Debug)]
+pub struct CsvReader<R> {
+    input: R,
+    path: PathBuf,
+    splitter: Splitter,
+    rows: RowDecoder,
+    /// Rows read so far, the header not counted.
+    n_rows: u64,
+    /// Whether the splitter holds a row that has not been given out: the first of a file without a header.
+    pending: bool,
+}
+
+impl<R: BufRead> CsvReader<R> {
+    /// Opens `input`, of which errors speak as `path`, and reads its header (or finds its layout).
+    ///
+    /// # Errors
+    /// [`Error::Header`] where the columns cannot be made out, [`Error::MissingColumns`] where the
+    /// file lacks `inputs`, [`Error::Io`].
+    pub fn new(mut input: R, path: impl Into<PathBuf>, schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
+        let path = path.into();
+        let mut splitter = Splitter::default();
+        if !splitter.next_record(&mut input).map_err(|error| Error::io(&path, error))? {
+            return Err(Error::Header { detail: format!("{} is empty", path.display()) });
+        }
+        let (columns, is_header) = CsvColumns::detect(&schema, &splitter.fields)?;
+        let rows = RowDecoder::new(schema, inputs, columns)?;
+        Ok(Self { input, path, splitter, rows, n_rows: 0, pending: !is_header })
+    }
+
+    /// Reads the next row into `records`.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read on.
+    pub fn read(&mut self, records: &mut FlowRecords) -> Result<Read> {
+        if !std::mem::take(&mut self.pending) {
+            let found = self.splitter.next_record(&mut self.input);
+            if !found.map_err(|error| Error::io(&self.path, error))? {
+                return Ok(Read::End);
+            }
+        }
+        self.n_rows += 1;
+        Ok(match self.rows.decode(self.n_rows, &self.splitter.fields, records) {
+            Ok(()) => Read::Flow,
+            Err(error) => Read::Bad(error),
+        })
+    }
+}
+
+/// Turns the fields of a row into a flow.
+#[derive(Debug, Clone)]
+struct RowDecoder {
+    rules: RowRules,
+    columns: CsvColumns,
+}
+
+impl RowDecoder {
+    fn new(schema: Arc<Schema>, inputs: &[String], columns: CsvColumns) -> Result<Self> {
+        let mut rules = RowRules::new(schema, inputs)?;
+        // Every row has the same columns, so what is absent is absent from all: said once, before the first.
+        for &position in columns.positions.iter().flatten() {
+            rules.seen[position] = true;
+        }
+        let operands = rules.derivations.iter().filter(|rule| rule.required && !rules.seen[rule.target]);
+        let operands = operands.flat_map(|rule| rule.packets.iter().chain([&rule.duration]));
+        let mut absent: Vec<_> = rules.required.iter().chain(operands).filter(|&&p| !rules.seen[p]).collect();
+        absent.sort();
+        absent.dedup();
+        if !absent.is_empty() {
+            let columns_of = rules.schema.columns();
+            let missing = absent.iter().map(|&&position| columns_of[position].name.clone()).collect();
+            return Err(Error::MissingColumns { source_name: columns.source, columns: missing });
+        }
+        Ok(Self { rules, columns })
+    }
+
+    fn decode(&self, record: u64, fields: &Fields, records: &mut FlowRecords) -> std::result::Result<(), RecordError> {
+        let mut row = records.new_row();
+        match self.fill(fields, &mut row) {
+            Ok(()) => {
+                row.keep();
+                Ok(())
+            }
+            Err(fault) => Err(self.rules.error(record, fault)),
+        }
+    }
+
+    fn fill(&self, fields: &Fields, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
+        let (expected, found) = (self.columns.positions.len(), fields.spans.len());
+        if found < expected {
+            return Err(Fault::whole(RecordErrorKind::RowTooShort { expected, found }));
+        }
+        if found > expected {
+            return Err(Fault::at(fields.spans[expected].offset, RecordErrorKind::RowTooLong { expected }));
+        }
+        for (position, (offset, field)) in self.columns.positions.iter().zip(fields.iter()) {
+            if let Some(position) = *position {
+                let place = |kind| Fault::at(offset, kind).in_column(position);
+                self.value(position, field, row).map_err(place)?;
+            }
+        }
+        self.rules.finish(row)
+    }
+
+    fn value(&self, position: usize, field: &[u8], row: &mut NewRow<'_>) -> std::result::Result<(), RecordErrorKind> {
+        let text = std::str::from_utf8(field).map_err(|_| RecordErrorKind::InvalidUtf8)?;
+        match self.rules.schema.slot(position) {
+            Slot::Number(slot) => {
+                let text = text.trim_ascii();
+                if !text.is_empty() {
+                    row.set_number(slot, number(text)?);
+                }
+            }
+            // An empty label may stand for a class; that is for the schema to say.
+            Slot::Text(_) if text.is_empty() && self.rules.kind(position) != ColumnKind::Label => {}
+            Slot::Text(_) if text.contains('\0') => {
+                return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(field) });
+            }
+            Slot::Text(slot) => row.set_text(slot, text),
+        }
+        Ok(())
+    }
+}
+
+fn number(text: &str) -> std::result::Result<f64, RecordErrorKind> {
+    let value: f64 = text
+        .parse()
+        .map_err(|_| RecordErrorKind::WrongType { expected: "a number", found: excerpt(text.as_bytes()) })?;
+    if value.is_infinite() && text.bytes().any(|byte| byte.is_ascii_digit()) {
+        return Err(RecordErrorKind::NumberOverflow { found: excerpt(text.as_bytes()) });
+    }
+    Ok(value)
+}
+
+/// The fields of one row, unquoted.
+#[derive(Debug, Clone)]
+struct Fields {
+    /// The fields one after the other; what follows the last is left from longer rows.
+    bytes: Vec<u8>,
+    spans: Vec<FieldSpan>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct FieldSpan {
+    /// Where the field starts in the row as it was read.
+    offset: usize,
+    /// Where it ends in the unquoted bytes.
+    end: usize,
+}
+
+impl Fields {
+    /// Offset in the row and unquoted bytes of each field.
+    fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
+        let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end));
+        self.spans.iter().zip(starts).map(|(span, start)| (span.offset, &self.bytes[start..span.end]))
+    }
+}
+
+/// Splits an input into rows and fields.
+#[derive(Debug, Clone)]
+struct Splitter {
+    csv: csv_core::Reader,
+    fields: Fields,
+}
+
+impl Default for Splitter {
+    fn default() -> Self {
+        // Not csv_core's own default, which has an empty transition table.
+        Self { csv: csv_core::Reader::new(), fields: Fields { bytes: vec![0; 1024], spans: Vec::new() } }
+    }
+}
+
+impl Splitter {
+    /// Reads the next row into `fields`; `false` at the end of the input. Empty lines are no rows.
+    fn next_record(&mut self, input: &mut impl BufRead) -> std::io::Result<bool> {
+        self.csv.reset();
+        let Fields { bytes, spans } = &mut self.fields;
+        spans.clear();
+        while let Some(b'\r' | b'\n') = input.fill_buf()?.first() {
+            input.consume(1);
+        }
+        let (mut consumed, mut written, mut field_start) = (0, 0, 0);
+        loop {
+            let chunk = input.fill_buf()?;
+            let (outcome, n_in, n_out) = self.csv.read_field(chunk, &mut bytes[written..]);
+            input.consume(n_in);
+            consumed += n_in;
+            written += n_out;
+            match outcome {
+                csv_core::ReadFieldResult::InputEmpty => {}
+                csv_core::ReadFieldResult::OutputFull => bytes.resize(bytes.len() * 2, 0),
+                csv_core::ReadFieldResult::Field { record_end } => {
+                    spans.push(FieldSpan { offset: field_start, end: written });
+                    field_start = consumed;
+                    if record_end {
+                        return Ok(true);
+                    }
+                }
+                csv_core::ReadFieldResult::End => return Ok(false),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reader<'a>(text: &'a [u8], inputs: &[&str]) -> Result<CsvReader<&'a [u8]>> {
+        let inputs: Vec<String> = inputs.iter().map(|&name| name.to_owned()).collect();
+        CsvReader::new(text, "test.csv", Arc::new(Schema::unsw_nb15()), &inputs)
+    }
+
+    fn read_all(text: &[u8], inputs: &[&str]) -> (FlowRecords, Vec<RecordError>) {
+        let mut reader = reader(text, inputs).expect("a good header");
+        let (mut records, mut errors) = (FlowRecords::new(Arc::new(Schema::unsw_nb15())), Vec::new());
+        loop {
+            match reader.read(&mut records).expect("reading from memory") {
+                Read::Flow => {}
+                Read::Bad(error) => errors.push(error),
+                Read::End => return (records, errors),
+            }
+        }
+    }
+
+    #[test]
+    fn bom_crlf_quotes_and_blanks() {
+        let text = b"\xef\xbb\xbfid,dur,proto,unknown,attack_cat\r\n1, 0.5 ,\"t\"\"cp\",x,Normal\r\n\r\n2,,,,\r\n";
+        let (records, errors) = read_all(text, &["dur"]);
+        assert_eq!((records.len(), errors.len()), (2, 0));
+        let flow = records.get(0);
+        assert_eq!((flow.number("dur"), flow.text("proto"), flow.text("id")), (Some(0.5), Some("t\"cp"), Some("1")));
+        assert_eq!(flow.label(), Some("Normal"));
+        let flow = records.get(1);
+        assert_eq!((flow.number("dur"), flow.text("proto"), flow.label()), (None, None, Some("Normal")));
+    }
+
+    #[test]
+    fn a_raw_file_has_no_header_and_gets_its_rate() {
+        let row = "59.166.0.0,1390,149.171.126.6,53,udp,CON,0.5,132,164,31,29,0,0,dns,500.4,621.8,2,3,0,0,0,0,66,82,0,0,9.8,10.6,1421927414,1421927414,0.017,0.013,0,0,0,0,0,0,0,0,3,7,1,3,1,1,1,,0";
+        let (records, errors) = read_all(row.as_bytes(), &["rate", "sinpkt"]);
+        assert_eq!((records.len(), errors.len()), (1, 0));
+        let flow = records.get(0);
+        assert_eq!((flow.number("rate"), flow.number("sinpkt")), (Some(8.0), Some(0.017)));
+        assert_eq!((flow.text("srcip"), flow.label()), (Some("59.166.0.0"), Some("Normal")));
+    }
+
+    #[test]
+    fn bad_rows_are_named_and_the_others_kept() {
+        let text = b"dur,proto\n1,tcp\n2\n3,tcp,x\nabc,tcp\n1e309,tcp\nInfinity,udp\n4,t\xffp\n5,t\0p\nNaN,\n";
+        let (records, errors) = read_all(text, &["dur"]);
+        let found: Vec<_> = errors.iter().map(|e| (e.record, e.kind.code(), e.column.as_deref(), e.offset)).collect();
+        let expected = [
+            (2, "row_too_short", None, None),
+            (3, "row_too_long", None, Some(6)),
+            (4, "wrong_type", Some("dur"), Some(0)),
+            (5, "number_overflow", Some("dur"), Some(0)),
+            (7, "invalid_utf8", Some("proto"), Some(2)),
+            (8, "syntax", Some("proto"), Some(2)),
+        ];
+        assert_eq!(found, expected);
+        assert_eq!(records.len(), 3);
+    }
+
+    #[test]
+    fn headers_that_cannot_be_used_are_refused() {
+        let refused = |text: &[u8], inputs: &[&str]| reader(text, inputs).expect_err("refused").to_string();
+        assert!(refused(b"", &[]).contains("is empty"));
+        assert!(refused(b"dur,proto,DUR\n", &[]).contains("named twice"));
+        assert!(refused(b"smean,smeansz\n", &[]).contains("named twice"));
+        assert!(refused(b"1,2,3\n", &[]).contains("names no column"));
+        let message = refused(b"dur,proto\n", &["dur", "sbytes", "rate"]);
+        assert!(message.contains("3 columns that the model needs: spkts, dpkts, sbytes"), "{message}");
+        assert!(refused(b"dur\n", &["nonsense"]).contains("nonsense"));
+    }
+
+    #[test]
+    fn a_header_alone_is_a_file_without_flows() {
+        let (records, errors) = read_all(b"dur,proto\n", &["dur"]);
+        assert!(records.is_empty() && errors.is_empty());
+    }
+
+    #[test]
+    fn a_message_holds_one_row() {
+        let schema = Arc::new(Schema::unsw_nb15());
+        let columns = CsvColumns::from_header(&schema, &["dur", "proto"]).expect("a good header");
+        let mut decoder = CsvDecoder::new(Arc::clone(&schema), &["dur".into()], columns).expect("inputs are there");
+        let mut records = FlowRecords::new(schema);
+        decoder.decode(0, b"1,tcp\r\n", &mut records).expect("good");
+        decoder.decode(1, b"2,udp", &mut records).expect("good");
+        assert_eq!(decoder.decode(2, b"", &mut records).expect_err("empty").kind, RecordErrorKind::Empty);
+        let error = decoder.decode(3, b"1,tcp\n2,udp", &mut records).expect_err("two rows");
+        assert_eq!((error.kind.code(), error.offset), ("syntax", Some(6)));
+        assert_eq!(records.len(), 2);
+    }
+}

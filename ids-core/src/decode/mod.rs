@@ -1,0 +1,275 @@
+//! Bytes to [`FlowRecords`]: what every format shares.
+//!
+//! A decoder checks one record completely before it enters the batch. What is wrong with a record is
+//! a [`RecordError`]: a value with the record, the column, the byte offset and what was found there,
+//! for the caller to count and dead-letter. The formats are in [`json`] and [`csv`]; [`FlowReader`] reads
+//! files of either.
+
+pub mod csv;
+pub mod json;
+mod reader;
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::record::NewRow;
+use crate::schema::{ColumnKind, Derivation, Schema, Slot};
+
+pub use csv::{CsvColumns, CsvDecoder, CsvReader};
+pub use json::JsonDecoder;
+pub use reader::{FlowReader, Read};
+
+/// What is wrong with a record, and where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecordError {
+    /// The record's number as its caller counts: an offset in Kafka, a row (from 1) in a file.
+    pub record: u64,
+    /// The column at fault, if the fault belongs to one.
+    pub column: Option<String>,
+    /// Offset of the fault in the record, in bytes, if it has a place.
+    pub offset: Option<usize>,
+    /// What is wrong.
+    pub kind: RecordErrorKind,
+}
+
+/// The kinds of fault a record can have.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RecordErrorKind {
+    /// The record has no bytes, or only blanks.
+    #[error("the record is empty")]
+    Empty,
+    /// The message has no value: a tombstone.
+    #[error("the message has no value (a tombstone)")]
+    Tombstone,
+    /// The bytes are not UTF-8.
+    #[error("the bytes are not UTF-8")]
+    InvalidUtf8,
+    /// The record ends before it is complete.
+    #[error("the record ends where {expected} should stand")]
+    Truncated {
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// A byte that the format does not allow there.
+    #[error("found {found} where {expected} should stand")]
+    Unexpected {
+        /// What should have come.
+        expected: &'static str,
+        /// What came.
+        found: String,
+    },
+    /// A value of another type than the column's.
+    #[error("found {found} where {expected} should stand")]
+    WrongType {
+        /// The type of the column.
+        expected: &'static str,
+        /// The value.
+        found: String,
+    },
+    /// A number too large for a double.
+    #[error("the number {found} is too large for a double")]
+    NumberOverflow {
+        /// The literal.
+        found: String,
+    },
+    /// A column given twice, under one name or under two.
+    #[error("the column is given twice")]
+    DuplicateColumn,
+    /// A column that the model needs is absent.
+    #[error("the column is absent and the model needs it")]
+    MissingColumn,
+    /// A CSV row with fewer fields than the header has.
+    #[error("the row has {found} fields, not {expected}")]
+    RowTooShort {
+        /// Fields of the header.
+        expected: usize,
+        /// Fields of the row.
+        found: usize,
+    },
+    /// A CSV row with more fields than the header has.
+    #[error("the row has more than {expected} fields")]
+    RowTooLong {
+        /// Fields of the header.
+        expected: usize,
+    },
+}
+
+impl RecordErrorKind {
+    /// A short, stable name for metrics and dead letters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "empty",
+            Self::Tombstone => "tombstone",
+            Self::InvalidUtf8 => "invalid_utf8",
+            Self::Truncated { .. } => "truncated",
+            Self::Unexpected { .. } => "syntax",
+            Self::WrongType { .. } => "wrong_type",
+            Self::NumberOverflow { .. } => "number_overflow",
+            Self::DuplicateColumn => "duplicate_column",
+            Self::MissingColumn => "missing_column",
+            Self::RowTooShort { .. } => "row_too_short",
+            Self::RowTooLong { .. } => "row_too_long",
+        }
+    }
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "record {}", self.record)?;
+        if let Some(column) = &self.column {
+            write!(f, ", column `{column}`")?;
+        }
+        if let Some(offset) = self.offset {
+            write!(f, ", byte {offset}")?;
+        }
+        write!(f, ": {}", self.kind)
+    }
+}
+
+impl std::error::Error for RecordError {}
+
+/// What a decoder found wrong, before it is known in which record.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    pub(crate) column: Option<usize>,
+    pub(crate) offset: Option<usize>,
+    pub(crate) kind: RecordErrorKind,
+}
+
+impl Fault {
+    pub(crate) fn at(offset: usize, kind: RecordErrorKind) -> Self {
+        Self { column: None, offset: Some(offset), kind }
+    }
+
+    pub(crate) fn whole(kind: RecordErrorKind) -> Self {
+        Self { column: None, offset: None, kind }
+    }
+
+    /// Blames the column at `position`, unless a column is blamed already.
+    pub(crate) fn in_column(mut self, position: usize) -> Self {
+        self.column.get_or_insert(position);
+        self
+    }
+}
+
+/// The first bytes of what was found, made printable.
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
+    const LIMIT: usize = 40;
+    let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(LIMIT)]).escape_debug().to_string();
+    if bytes.len() > LIMIT { format!("`{shown}...`") } else { format!("`{shown}`") }
+}
+
+/// What a record must hold, and how to complete it: the rules that do not depend on the format.
+#[derive(Debug, Clone)]
+pub(crate) struct RowRules {
+    schema: Arc<Schema>,
+    /// Positions of columns that must be present.
+    required: Vec<usize>,
+    derivations: Vec<BoundDerivation>,
+    /// Which columns the current record has given, by position.
+    seen: Vec<bool>,
+}
+
+/// A derivation with its names looked up.
+#[derive(Debug, Clone)]
+struct BoundDerivation {
+    target: usize,
+    /// Whether a record without the target must have the operands.
+    required: bool,
+    packets: Vec<usize>,
+    duration: usize,
+}
+
+impl RowRules {
+    /// Rules for records from which a model takes the columns `inputs`.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumns`] lists inputs that the schema does not know.
+    fn new(schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
+        let mut required = Vec::new();
+        let mut unknown = Vec::new();
+        for input in inputs {
+            match schema.position(input) {
+                Some(position) => required.push(position),
+                None => unknown.push(input.clone()),
+            }
+        }
+        if !unknown.is_empty() {
+            let source_name = format!("schema `{}`", schema.name());
+            return Err(Error::MissingColumns { source_name, columns: unknown });
+        }
+        let find = |name: &str| schema.position(name).expect("checked when the schema was made");
+        let columns = schema.columns();
+        let derivations = columns
+            .iter()
+            .enumerate()
+            .filter_map(|(target, column)| {
+                let Derivation::PacketRate { packets, duration } = column.derive.as_ref()?;
+                Some(BoundDerivation {
+                    target,
+                    required: required.contains(&target) && !column.optional,
+                    packets: packets.iter().map(|name| find(name)).collect(),
+                    duration: find(duration),
+                })
+            })
+            .collect();
+        required.retain(|&position| columns[position].derive.is_none() && !columns[position].optional);
+        let seen = vec![false; columns.len()];
+        Ok(Self { schema, required, derivations, seen })
+    }
+
+    fn start(&mut self) {
+        self.seen.fill(false);
+    }
+
+    /// Notes that the record gives the column at `position`.
+    fn see(&mut self, position: usize) -> std::result::Result<(), RecordErrorKind> {
+        if std::mem::replace(&mut self.seen[position], true) {
+            return Err(RecordErrorKind::DuplicateColumn);
+        }
+        Ok(())
+    }
+
+    /// Derives what is absent and checks that nothing needed is.
+    fn finish(&self, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
+        let missing = |position| Fault::whole(RecordErrorKind::MissingColumn).in_column(position);
+        if let Some(&absent) = self.required.iter().find(|&&position| !self.seen[position]) {
+            return Err(missing(absent));
+        }
+        for derivation in self.derivations.iter().filter(|derivation| !self.seen[derivation.target]) {
+            let mut operands = derivation.packets.iter().chain([&derivation.duration]);
+            if let Some(&absent) = operands.find(|&&operand| !self.seen[operand]) {
+                if derivation.required {
+                    return Err(missing(absent));
+                }
+                continue;
+            }
+            let number = |position: usize| match self.schema.slot(position) {
+                Slot::Number(slot) => row.number(slot),
+                Slot::Text(_) => None,
+            };
+            let packets: Option<f64> = derivation.packets.iter().map(|&position| number(position)).sum();
+            let value = match (packets, number(derivation.duration)) {
+                (Some(_), Some(0.0)) => 0.0,
+                (Some(packets), Some(duration)) => (packets - 1.0) / duration,
+                _ => continue,
+            };
+            if let Slot::Number(slot) = self.schema.slot(derivation.target) {
+                row.set_number(slot, value);
+            }
+        }
+        Ok(())
+    }
+
+    /// Completes a fault to an error that names the record and the column.
+    fn error(&self, record: u64, fault: Fault) -> RecordError {
+        let column = fault.column.map(|position| self.schema.columns()[position].name.clone());
+        RecordError { record, column, offset: fault.offset, kind: fault.kind }
+    }
+
+    fn kind(&self, position: usize) -> ColumnKind {
+        self.schema.columns()[position].kind
+    }
+}

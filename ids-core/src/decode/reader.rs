@@ -1,0 +1,108 @@
+//! Files of flows: CSV or JSON lines, told apart by their first byte.
+
+use std::io::BufRead;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::{CsvReader, JsonDecoder, RecordError};
+use crate::error::{Error, Result};
+use crate::record::FlowRecords;
+use crate::schema::Schema;
+
+/// What reading the next record of a file met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Read {
+    /// A flow, appended to the batch.
+    Flow,
+    /// A record that is no flow.
+    Bad(RecordError),
+    /// The end of the file.
+    End,
+}
+
+/// Reads the flows of a file one after the other: JSON lines if its first byte is `{`, else CSV.
+#[derive(Debug)]
+pub struct FlowReader<R>(Format<R>);
+
+#[derive(Debug)]
+enum Format<R> {
+    Csv(Box<CsvReader<R>>),
+    Json(JsonLines<R>),
+}
+
+#[derive(Debug)]
+struct JsonLines<R> {
+    input: R,
+    path: PathBuf,
+    decoder: JsonDecoder,
+    line: Vec<u8>,
+    n_lines: u64,
+}
+
+impl<R: BufRead> FlowReader<R> {
+    /// Opens `input`, of which errors speak as `path`, for records that must hold the columns
+    /// `inputs` (see [`Model::inputs`](crate::Model::inputs)), unless the schema derives them or marks
+    /// them optional.
+    ///
+    /// # Errors
+    /// As [`CsvReader::new`]: a CSV file is refused as a whole where it lacks a column.
+    pub fn new(mut input: R, path: impl Into<PathBuf>, schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
+        let path = path.into();
+        let first = input.fill_buf().map_err(|error| Error::io(&path, error))?;
+        Ok(Self(if first.starts_with(b"{") {
+            let decoder = JsonDecoder::new(schema, inputs)?;
+            Format::Json(JsonLines { input, path, decoder, line: Vec::new(), n_lines: 0 })
+        } else {
+            Format::Csv(Box::new(CsvReader::new(input, path, schema, inputs)?))
+        }))
+    }
+
+    /// Reads the next record into `records`. Records are counted from 1.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read on.
+    pub fn read(&mut self, records: &mut FlowRecords) -> Result<Read> {
+        match &mut self.0 {
+            Format::Csv(reader) => reader.read(records),
+            Format::Json(lines) => lines.read(records),
+        }
+    }
+}
+
+impl<R: BufRead> JsonLines<R> {
+    fn read(&mut self, records: &mut FlowRecords) -> Result<Read> {
+        self.line.clear();
+        let read = self.input.read_until(b'\n', &mut self.line).map_err(|error| Error::io(&self.path, error))?;
+        if read == 0 {
+            return Ok(Read::End);
+        }
+        self.n_lines += 1;
+        Ok(match self.decoder.decode(self.n_lines, &self.line, records) {
+            Ok(()) => Read::Flow,
+            Err(error) => Read::Bad(error),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_byte_tells_the_format() {
+        let schema = Arc::new(Schema::unsw_nb15());
+        for text in ["{\"dur\":1}\n\n{\"dur\":2}", "dur\n1\n2,3\n2\n"] {
+            let mut records = FlowRecords::new(Arc::clone(&schema));
+            let mut reader = FlowReader::new(text.as_bytes(), "flows", Arc::clone(&schema), &[]).expect("opens");
+            let mut bad = Vec::new();
+            loop {
+                match reader.read(&mut records).expect("reads") {
+                    Read::Flow => {}
+                    Read::Bad(error) => bad.push(error.record),
+                    Read::End => break,
+                }
+            }
+            assert_eq!((records.len(), bad), (2, vec![2]), "{text}");
+        }
+    }
+}

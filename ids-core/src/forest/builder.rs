@@ -1,0 +1,409 @@
+//! The only way to a [`Forest`]: everything a scorer relies on is checked here, once.
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use super::{CategorySet, Forest, Node, Test, fault};
+use crate::error::{Error, Result};
+
+/// Builds a [`Forest`] tree by tree.
+///
+/// ```
+/// use ids_core::{Engine, ForestBuilder, NodeSpec, Scores, SplitRule};
+///
+/// let mut builder = ForestBuilder::new(1, 2)?;
+/// builder.push_tree(vec![
+///     NodeSpec::Split { feature: 0, rule: SplitRule::AtMost(0.5), left: 1, right: 2 },
+///     NodeSpec::Leaf { votes: vec![0.9, 0.1] },
+///     NodeSpec::Leaf { votes: vec![0.2, 0.8] },
+/// ])?;
+/// let forest = builder.build()?;
+/// let mut scores = Scores::default();
+/// Engine::new(&forest).score(&[0.3, 0.7], &mut scores);
+/// assert_eq!((scores.prediction(0), scores.prediction(1)), (0, 1));
+/// # Ok::<(), ids_core::Error>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct ForestBuilder {
+    forest: Forest,
+    vote_positions: FxHashMap<Vec<u64>, u32>,
+    set_positions: FxHashMap<CategorySet, u32>,
+    /// Whether some tree votes on every row.
+    always_votes: bool,
+}
+
+/// A node as it is handed to the builder: children are positions in the same tree.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NodeSpec {
+    /// The votes, `[n_classes]`, that a row arriving here adds.
+    Leaf {
+        /// Finite, not negative.
+        votes: Vec<f64>,
+    },
+    /// A row goes to `left` where the rule holds for its value of `feature`, else to `right`.
+    Split {
+        /// Position in the feature vector.
+        feature: usize,
+        /// The question.
+        rule: SplitRule,
+        /// Position of the child, greater than the node's own.
+        left: usize,
+        /// Position of the child, greater than the node's own.
+        right: usize,
+    },
+}
+
+/// The question that a split asks of its feature's value `x`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum SplitRule {
+    /// `x <= threshold` (IEEE 754): false for NaN.
+    AtMost(f64),
+    /// Whether `x` is one of `categories`.
+    OneOf {
+        /// The categories that go left, each below `n_categories`.
+        categories: Vec<u32>,
+        /// How many categories the feature has.
+        n_categories: u32,
+        /// Whether a value goes left that is none of `0..n_categories`.
+        unknown_left: bool,
+    },
+}
+
+impl ForestBuilder {
+    /// A builder of forests over vectors of `n_features`, with `n_classes` classes.
+    ///
+    /// # Errors
+    /// Where either is 0 or does not fit 32 bits.
+    pub fn new(n_features: usize, n_classes: usize) -> Result<Self> {
+        for (n, noun) in [(n_features, "features"), (n_classes, "classes")] {
+            if n == 0 || u32::try_from(n).is_err() {
+                return Err(fault(None, format!("{n} {noun}")));
+            }
+        }
+        let forest = Forest {
+            n_features,
+            n_classes,
+            roots: Vec::new(),
+            nodes: Vec::new(),
+            votes: Vec::new(),
+            sets: Vec::new(),
+            thresholds: None,
+        };
+        Ok(Self {
+            forest,
+            vote_positions: FxHashMap::default(),
+            set_positions: FxHashMap::default(),
+            always_votes: false,
+        })
+    }
+
+    /// Appends a tree; the first node is its root.
+    ///
+    /// # Errors
+    /// [`Error::Forest`] names tree and node where a child is out of range, not behind its parent or
+    /// shared, a feature or category is out of range, a threshold is NaN, votes are not finite, are
+    /// negative or not one per class.
+    pub fn push_tree(&mut self, nodes: Vec<NodeSpec>) -> Result<()> {
+        let tree = self.forest.roots.len();
+        if nodes.is_empty() {
+            return Err(fault(None, format!("tree {tree} has no nodes")));
+        }
+        let base = self.forest.nodes.len();
+        if u32::try_from(base + nodes.len()).is_err() {
+            return Err(fault(None, "more than 2^32 nodes"));
+        }
+        let mut has_parent = vec![false; nodes.len()];
+        has_parent[0] = true;
+        let mut votes_everywhere = true;
+        for (id, spec) in nodes.into_iter().enumerate() {
+            let wrong = |detail: String| fault(Some((tree, id)), detail);
+            let node = match spec {
+                NodeSpec::Leaf { votes } => {
+                    votes_everywhere &= votes.iter().any(|&vote| vote > 0.0);
+                    Node::Leaf { votes: self.add_votes(&votes).map_err(wrong)? }
+                }
+                NodeSpec::Split { feature, rule, left, right } => {
+                    if feature >= self.forest.n_features {
+                        return Err(wrong(format!("feature {feature} of {}", self.forest.n_features)));
+                    }
+                    for child in [left, right] {
+                        match has_parent.get_mut(child) {
+                            None => return Err(wrong(format!("child {child} of {} nodes", has_parent.len()))),
+                            Some(_) if child <= id => {
+                                return Err(wrong(format!("child {child} does not come after its parent")));
+                            }
+                            Some(true) => return Err(wrong(format!("child {child} has two parents"))),
+                            Some(adopted) => *adopted = true,
+                        }
+                    }
+                    let test = self.add_test(rule).map_err(wrong)?;
+                    // Checked above: features and nodes fit 32 bits.
+                    let child = |position: usize| (base + position) as u32;
+                    Node::Split { feature: feature as u32, test, left: child(left), right: child(right) }
+                }
+            };
+            self.forest.nodes.push(node);
+        }
+        if let Some(orphan) = has_parent.iter().position(|adopted| !adopted) {
+            return Err(fault(Some((tree, orphan)), "no node leads here"));
+        }
+        self.forest.roots.push(base as u32);
+        self.always_votes |= votes_everywhere;
+        Ok(())
+    }
+
+    /// Sets the class thresholds, `[n_classes]`: not negative, at most one of them 0 (Spark's rule).
+    ///
+    /// # Errors
+    /// Where they break that rule.
+    pub fn thresholds(&mut self, thresholds: Vec<f64>) -> Result<()> {
+        if thresholds.len() != self.forest.n_classes {
+            let detail = format!("{} thresholds for {} classes", thresholds.len(), self.forest.n_classes);
+            return Err(fault(None, detail));
+        }
+        if !thresholds.iter().all(|&threshold| threshold >= 0.0) {
+            return Err(fault(None, format!("thresholds {thresholds:?} are not all 0 or more")));
+        }
+        if thresholds.iter().filter(|&&threshold| threshold == 0.0).count() > 1 {
+            return Err(fault(None, format!("more than one of the thresholds {thresholds:?} is 0")));
+        }
+        self.forest.thresholds = Some(thresholds);
+        Ok(())
+    }
+
+    /// The forest.
+    ///
+    /// # Errors
+    /// Where it has no tree, or every tree has a leaf without votes, so that a row could end with
+    /// none at all and have no probabilities (Spark fails on such a row).
+    pub fn build(self) -> Result<Forest> {
+        if self.forest.roots.is_empty() {
+            return Err(fault(None, "it has no trees"));
+        }
+        if !self.always_votes {
+            return Err(fault(None, "every tree has a leaf without votes: a row may have no probabilities"));
+        }
+        Ok(self.forest)
+    }
+
+    fn add_votes(&mut self, votes: &[f64]) -> std::result::Result<u32, String> {
+        if votes.len() != self.forest.n_classes {
+            return Err(format!("{} votes for {} classes", votes.len(), self.forest.n_classes));
+        }
+        if let Some(vote) = votes.iter().find(|vote| !(vote.is_finite() && **vote >= 0.0)) {
+            return Err(format!("a vote of {vote}"));
+        }
+        let next = (self.forest.votes.len() / self.forest.n_classes) as u32;
+        let bits = votes.iter().map(|vote| vote.to_bits()).collect();
+        let position = *self.vote_positions.entry(bits).or_insert(next);
+        if position == next {
+            self.forest.votes.extend_from_slice(votes);
+        }
+        Ok(position)
+    }
+
+    fn add_test(&mut self, rule: SplitRule) -> std::result::Result<Test, String> {
+        match rule {
+            SplitRule::AtMost(threshold) if threshold.is_nan() => Err("a threshold of NaN".into()),
+            SplitRule::AtMost(threshold) => Ok(Test::AtMost(threshold)),
+            SplitRule::OneOf { categories, n_categories, unknown_left } => {
+                /// Far beyond any feature's (Spark's `maxBins` bounds it); keeps a damaged file from
+                /// asking for gigabytes.
+                const MOST_CATEGORIES: u32 = 1 << 20;
+                if n_categories > MOST_CATEGORIES {
+                    return Err(format!("{n_categories} categories"));
+                }
+                let mut bits = vec![0u64; (n_categories as usize).div_ceil(64)];
+                for category in categories {
+                    if category >= n_categories {
+                        return Err(format!("category {category} of {n_categories}"));
+                    }
+                    bits[category as usize / 64] |= 1 << (category % 64);
+                }
+                let set = CategorySet { n_categories, bits, unknown_left };
+                let next = self.forest.sets.len() as u32;
+                let position = *self.set_positions.entry(set.clone()).or_insert(next);
+                if position == next {
+                    self.forest.sets.push(set);
+                }
+                Ok(Test::OneOf(position))
+            }
+        }
+    }
+}
+
+/// A forest as the model file holds it (see `docs/model-file.md`): parallel arrays, because a map
+/// per node would treble the file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Definition {
+    n_features: usize,
+    n_classes: usize,
+    thresholds: Option<Vec<f64>>,
+    /// Nodes per tree.
+    tree_sizes: Vec<u32>,
+    /// Per node: the feature of a split, or -1 for a leaf.
+    features: Vec<i64>,
+    /// Per node: a leaf's vote vector, or a split's left child counted from the root of its tree.
+    lefts: Vec<u32>,
+    /// Per split: right child counted from the root of its tree.
+    rights: Vec<u32>,
+    /// Per split: the category set, or -1 for a threshold.
+    sets: Vec<i64>,
+    /// Per split on a threshold.
+    thresholds_at_most: Vec<f64>,
+    /// The distinct vote vectors: pairs of class and vote, votes of 0 left out.
+    votes: Vec<Vec<(u32, f64)>>,
+    /// The distinct category sets: number of categories, those that go left, whether unknown ones do.
+    category_sets: Vec<(u32, Vec<u32>, bool)>,
+}
+
+impl From<Forest> for Definition {
+    fn from(forest: Forest) -> Self {
+        let sparse = |votes: &[f64]| {
+            // By bits: a -0.0 is kept.
+            (0u32..).zip(votes.iter().copied()).filter(|(_, vote)| vote.to_bits() != 0).collect::<Vec<_>>()
+        };
+        let members = |set: &CategorySet| {
+            (0..set.n_categories).filter(|&c| set.bits[c as usize / 64] >> (c % 64) & 1 == 1).collect()
+        };
+        let mut definition = Self {
+            n_features: forest.n_features,
+            n_classes: forest.n_classes,
+            thresholds: forest.thresholds.clone(),
+            tree_sizes: Vec::new(),
+            features: Vec::new(),
+            lefts: Vec::new(),
+            rights: Vec::new(),
+            sets: Vec::new(),
+            thresholds_at_most: Vec::new(),
+            votes: forest.votes.chunks_exact(forest.n_classes).map(sparse).collect(),
+            category_sets: forest.sets.iter().map(|s| (s.n_categories, members(s), s.unknown_left)).collect(),
+        };
+        for tree in 0..forest.n_trees() {
+            let range = forest.nodes_of(tree);
+            definition.tree_sizes.push(range.len() as u32);
+            let root = range.start as u32;
+            for node in &forest.nodes[range] {
+                match *node {
+                    Node::Leaf { votes } => {
+                        definition.features.push(-1);
+                        definition.lefts.push(votes);
+                    }
+                    Node::Split { feature, test, left, right } => {
+                        definition.features.push(feature.into());
+                        definition.lefts.push(left - root);
+                        definition.rights.push(right - root);
+                        match test {
+                            Test::AtMost(threshold) => {
+                                definition.sets.push(-1);
+                                definition.thresholds_at_most.push(threshold);
+                            }
+                            Test::OneOf(set) => definition.sets.push(set.into()),
+                        }
+                    }
+                }
+            }
+        }
+        definition
+    }
+}
+
+impl TryFrom<Definition> for Forest {
+    type Error = Error;
+
+    fn try_from(definition: Definition) -> Result<Self> {
+        let short = || fault(None, "its arrays do not fit together");
+        let mut builder = ForestBuilder::new(definition.n_features, definition.n_classes)?;
+        let mut features = definition.features.into_iter();
+        let mut lefts = definition.lefts.into_iter();
+        let mut rights = definition.rights.into_iter();
+        let mut sets = definition.sets.into_iter();
+        let mut thresholds = definition.thresholds_at_most.into_iter();
+        for size in definition.tree_sizes {
+            let mut nodes = Vec::new();
+            for _ in 0..size {
+                let (feature, left) = features.next().zip(lefts.next()).ok_or_else(short)?;
+                let Ok(feature) = usize::try_from(feature) else {
+                    let sparse = definition.votes.get(left as usize).ok_or_else(short)?;
+                    let mut votes = vec![0.0; definition.n_classes];
+                    for &(class, vote) in sparse {
+                        *votes.get_mut(class as usize).ok_or_else(short)? = vote;
+                    }
+                    nodes.push(NodeSpec::Leaf { votes });
+                    continue;
+                };
+                let (right, set) = rights.next().zip(sets.next()).ok_or_else(short)?;
+                let rule = match usize::try_from(set) {
+                    Err(_) => SplitRule::AtMost(thresholds.next().ok_or_else(short)?),
+                    Ok(set) => {
+                        let (n_categories, categories, unknown_left) =
+                            definition.category_sets.get(set).cloned().ok_or_else(short)?;
+                        SplitRule::OneOf { categories, n_categories, unknown_left }
+                    }
+                };
+                nodes.push(NodeSpec::Split { feature, rule, left: left as usize, right: right as usize });
+            }
+            builder.push_tree(nodes)?;
+        }
+        if features.next().is_some() || rights.next().is_some() || thresholds.next().is_some() {
+            return Err(short());
+        }
+        if let Some(thresholds) = definition.thresholds {
+            builder.thresholds(thresholds)?;
+        }
+        builder.build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaf(votes: &[f64]) -> NodeSpec {
+        NodeSpec::Leaf { votes: votes.to_vec() }
+    }
+
+    fn split(feature: usize, left: usize, right: usize) -> NodeSpec {
+        NodeSpec::Split { feature, rule: SplitRule::AtMost(0.5), left, right }
+    }
+
+    fn one_of(categories: Vec<u32>, n_categories: u32) -> NodeSpec {
+        let rule = SplitRule::OneOf { categories, n_categories, unknown_left: false };
+        NodeSpec::Split { feature: 0, rule, left: 1, right: 2 }
+    }
+
+    #[test]
+    fn refuses_what_a_scorer_would_trip_over() {
+        let good = || leaf(&[1.0, 0.0]);
+        let nan = NodeSpec::Split { feature: 0, rule: SplitRule::AtMost(f64::NAN), left: 1, right: 2 };
+        let cases = [
+            (vec![], "tree 0 has no nodes"),
+            (vec![split(2, 1, 2), good(), good()], "node 0: feature 2 of 2"),
+            (vec![split(0, 1, 3), good(), good()], "node 0: child 3 of 3 nodes"),
+            (vec![split(0, 0, 1), good()], "child 0 does not come after its parent"),
+            (vec![split(0, 1, 1), good()], "child 1 has two parents"),
+            (vec![split(0, 1, 2), good(), good(), good()], "node 3: no node leads here"),
+            (vec![leaf(&[1.0])], "1 votes for 2 classes"),
+            (vec![leaf(&[1.0, -1.0])], "a vote of -1"),
+            (vec![leaf(&[1.0, f64::INFINITY])], "a vote of inf"),
+            (vec![nan, good(), good()], "a threshold of NaN"),
+            (vec![one_of(vec![3], 3), good(), good()], "category 3 of 3"),
+            (vec![one_of(vec![3], u32::MAX), good(), good()], "4294967295 categories"),
+        ];
+        for (nodes, expected) in cases {
+            let mut builder = ForestBuilder::new(2, 2).expect("a builder");
+            let message = builder.push_tree(nodes).expect_err(expected).to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+        let mut builder = ForestBuilder::new(2, 2).expect("a builder");
+        assert!(builder.clone().build().is_err(), "no trees");
+        builder.push_tree(vec![leaf(&[0.0, 0.0])]).expect("a tree may have an empty leaf");
+        assert!(builder.clone().build().is_err(), "no votes");
+        builder.push_tree(vec![good()]).expect("a good tree");
+        for thresholds in [vec![0.5], vec![0.0, 0.0], vec![-1.0, 1.0], vec![f64::NAN, 1.0]] {
+            assert!(builder.thresholds(thresholds.clone()).is_err(), "{thresholds:?}");
+        }
+        builder.build().expect("a good forest");
+    }
+}

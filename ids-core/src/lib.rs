@@ -1,0 +1,28 @@
+#![doc = include_str!("../README.md")]
+
+pub mod alert;
+pub mod dead_letter;
+pub mod decode;
+pub mod error;
+pub mod evaluate;
+pub mod forest;
+pub mod import;
+pub mod model;
+pub mod pipeline;
+pub mod record;
+pub mod schema;
+pub mod score;
+pub mod verdict;
+
+pub use alert::{AlertPolicy, Alerting};
+pub use dead_letter::DeadLetter;
+pub use decode::{CsvColumns, CsvDecoder, CsvReader, FlowReader, JsonDecoder, RecordError, RecordErrorKind};
+pub use error::{Error, Result};
+pub use evaluate::{ConfusionMatrix, Quality};
+pub use forest::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule};
+pub use model::{Model, Provenance};
+pub use pipeline::{Pipeline, RowFault};
+pub use record::{FlowRecord, FlowRecords};
+pub use schema::Schema;
+pub use score::{Score, Scored, Scorer};
+pub use verdict::{Origin, Verdict};

@@ -1,0 +1,103 @@
+//! The model file: reading and writing. Its layout is documented in `docs/model-file.md`:
+//!
+//! magic `IDSMODEL` | format version, u32 | length of the body, u64 | body, CBOR | SHA-256 of all before
+//!
+//! Integers are little-endian. The body is CBOR (RFC 8949) because it keeps every double, NaN
+//! included, and can be read without this library.
+
+use std::borrow::Cow;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{Model, Provenance};
+use crate::error::{Error, Result};
+use crate::forest::Forest;
+use crate::pipeline::{Pipeline, Stage};
+use crate::schema::Schema;
+
+const MAGIC: &[u8; 8] = b"IDSMODEL";
+const FORMAT_VERSION: u32 = 1;
+const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
+const CHECKSUM_LENGTH: usize = 32;
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body<'a> {
+    schema: Cow<'a, Schema>,
+    stages: Cow<'a, [Stage]>,
+    features_column: Cow<'a, str>,
+    forest: Cow<'a, Forest>,
+    classes: Cow<'a, [String]>,
+    provenance: Cow<'a, Provenance>,
+}
+
+pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
+    let body = Body {
+        schema: Cow::Borrowed(&model.schema),
+        stages: Cow::Borrowed(model.pipeline.stages()),
+        features_column: Cow::Borrowed(model.pipeline.features_column()),
+        forest: Cow::Borrowed(model.forest()),
+        classes: Cow::Borrowed(&model.classes),
+        provenance: Cow::Borrowed(&model.provenance),
+    };
+    let mut cbor = Vec::new();
+    ciborium::into_writer(&body, &mut cbor).map_err(|error| Error::Model { detail: error.to_string() })?;
+    let mut bytes = Vec::with_capacity(HEADER_LENGTH + cbor.len() + CHECKSUM_LENGTH);
+    bytes.extend_from_slice(MAGIC);
+    bytes.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+    bytes.extend_from_slice(&(cbor.len() as u64).to_le_bytes());
+    bytes.extend_from_slice(&cbor);
+    let checksum = Sha256::digest(&bytes);
+    bytes.extend_from_slice(&checksum);
+
+    // Written beside its place and renamed, so that nobody ever reads half a model.
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = Path::new(&partial);
+    let written = std::fs::File::create(partial).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.sync_all()?;
+        std::fs::rename(partial, path)
+    });
+    written.map_err(|error| Error::io(path, error))
+}
+
+pub(super) fn read(path: &Path) -> Result<Model> {
+    let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
+    parse(&bytes).map_err(|detail| Error::ModelFile { path: path.into(), detail })
+}
+
+/// The model in `bytes`, or what is wrong with them.
+fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
+    if !bytes.starts_with(MAGIC) {
+        return Err("not a model file (it does not start with `IDSMODEL`); `ids import` makes one from a directory that Spark saved".into());
+    }
+    let truncated = || "the file is truncated".to_owned();
+    let header = bytes.get(..HEADER_LENGTH).ok_or_else(truncated)?;
+    let (version, length) = header[MAGIC.len()..].split_at(4);
+    let version = u32::from_le_bytes(version.try_into().map_err(|_| truncated())?);
+    let length = u64::from_le_bytes(length.try_into().map_err(|_| truncated())?);
+    if version != FORMAT_VERSION {
+        return Err(format!("it has format version {version}; this library reads version {FORMAT_VERSION}"));
+    }
+    let rest = bytes.len() - HEADER_LENGTH;
+    match usize::try_from(length).ok().and_then(|length| length.checked_add(CHECKSUM_LENGTH)) {
+        Some(expected) if expected == rest => {}
+        Some(expected) if expected < rest => return Err("bytes follow the end of the model".into()),
+        _ => return Err(truncated()),
+    }
+    let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_LENGTH);
+    if Sha256::digest(content)[..] != *checksum {
+        return Err("the checksum is wrong: the file is damaged".into());
+    }
+    let body: Body<'static> = ciborium::from_reader(&content[HEADER_LENGTH..])
+        .map_err(|error| format!("the body cannot be read: {error}"))?;
+    let schema = body.schema.into_owned();
+    let pipeline = Pipeline::new(body.stages.into_owned(), body.features_column.into_owned(), &schema);
+    let pipeline = pipeline.map_err(|error| error.to_string())?;
+    Model::new(schema, pipeline, &body.forest, body.classes.into_owned(), body.provenance.into_owned())
+        .map_err(|error| error.to_string())
+}

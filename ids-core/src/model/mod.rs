@@ -1,0 +1,185 @@
+//! What a user loads: schema + pipeline + forest + class names + provenance, checked to fit together.
+//!
+//! A [`Model`] comes from the directory that Spark saved or from a model file of our own; both give
+//! the same scores and the same version. The file's format is in [`file`](self), its documentation in
+//! `docs/model-file.md`.
+
+mod file;
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::forest::{Engine, Forest};
+use crate::import::spark::{self, SparkPipeline};
+use crate::pipeline::Pipeline;
+use crate::schema::Schema;
+
+/// A model ready to score.
+#[derive(Debug, Clone)]
+pub struct Model {
+    schema: Arc<Schema>,
+    pipeline: Pipeline,
+    engine: Engine,
+    classes: Arc<[String]>,
+    benign: usize,
+    provenance: Provenance,
+}
+
+/// Where a model comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// Version of the Spark that saved it.
+    pub spark_version: String,
+    /// Uid and class of every stage of the saved pipeline, in order.
+    pub stages: Vec<(String, String)>,
+    /// SHA-256 of the saved files, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Model {
+    /// Loads a directory that Spark saved, or a model file. A directory does not say which schema its
+    /// columns belong to: the built-in one that supplies them all is taken.
+    ///
+    /// # Errors
+    /// Any of [`Error`]: the message names the file, stage or column at fault.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        if !path.is_dir() {
+            return file::read(path);
+        }
+        let saved = spark::read(path)?;
+        let mut refusal = None;
+        for schema in Schema::built_in() {
+            match Self::from_spark(saved.clone(), schema) {
+                Err(error @ Error::MissingColumns { .. }) => refusal = refusal.or(Some(error)),
+                outcome => return outcome,
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Error::Model { detail: "there is no built-in schema".into() }))
+    }
+
+    /// Loads a directory that Spark saved, whose columns are those of `schema`.
+    ///
+    /// # Errors
+    /// As [`Model::load`]; also where `path` is a model file, which has its own schema.
+    pub fn load_spark(path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
+        Self::from_spark(spark::read(path.as_ref())?, schema)
+    }
+
+    fn from_spark(saved: SparkPipeline, schema: Schema) -> Result<Self> {
+        let pipeline = Pipeline::new(saved.stages, saved.features_column, &schema)?;
+        let provenance =
+            Provenance { spark_version: saved.spark_version, stages: saved.stage_classes, sha256: saved.sha256 };
+        Self::new(schema, pipeline, &saved.forest, saved.classes, provenance)
+    }
+
+    fn new(
+        schema: Schema,
+        pipeline: Pipeline,
+        forest: &Forest,
+        classes: Vec<String>,
+        provenance: Provenance,
+    ) -> Result<Self> {
+        let wrong = |detail: String| Err(Error::Model { detail });
+        if pipeline.n_features() != forest.n_features() {
+            return wrong(format!(
+                "the pipeline makes vectors of {}, the forest takes {}",
+                pipeline.n_features(),
+                forest.n_features()
+            ));
+        }
+        if classes.len() != forest.n_classes() {
+            return wrong(format!("{} class names for {} classes", classes.len(), forest.n_classes()));
+        }
+        if let Some(twice) =
+            classes.iter().enumerate().find_map(|(i, class)| classes[..i].contains(class).then_some(class))
+        {
+            return wrong(format!("the class `{twice}` is there twice"));
+        }
+        let Some(labels) = schema.labels() else {
+            return wrong(format!("schema `{}` does not say which class is benign", schema.name()));
+        };
+        let Some(benign) = classes.iter().position(|class| *class == labels.benign) else {
+            return wrong(format!(
+                "none of its classes ({}) is the benign one of schema `{}`, `{}`",
+                classes.join(", "),
+                schema.name(),
+                labels.benign
+            ));
+        };
+        Ok(Self {
+            pipeline,
+            engine: Engine::new(forest),
+            classes: classes.into(),
+            benign,
+            provenance,
+            schema: Arc::new(schema),
+        })
+    }
+
+    /// Writes the model file: versioned, checksummed, one file (see `docs/model-file.md`).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot be written. A file that was there stays until the new one is complete.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        file::write(self, path.as_ref())
+    }
+
+    /// The data set whose records the model takes.
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
+    }
+
+    /// The stages that make its feature vectors.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Names of the schema's columns that a record must have.
+    pub fn inputs(&self) -> &[String] {
+        self.pipeline.inputs()
+    }
+
+    /// The forest.
+    pub fn forest(&self) -> &Forest {
+        self.engine.forest()
+    }
+
+    /// The forest, compiled for speed.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Class names in the forest's order.
+    pub fn classes(&self) -> &Arc<[String]> {
+        &self.classes
+    }
+
+    /// Position of the class that is no attack.
+    pub fn benign(&self) -> usize {
+        self.benign
+    }
+
+    /// Where the model comes from.
+    pub fn provenance(&self) -> &Provenance {
+        &self.provenance
+    }
+
+    /// The version that verdicts carry: the first 12 digits of the SHA-256 of what Spark saved.
+    pub fn version(&self) -> &str {
+        self.provenance.sha256.get(..12).unwrap_or(&self.provenance.sha256)
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

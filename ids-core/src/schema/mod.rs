@@ -1,0 +1,345 @@
+//! What a data set's columns are called and what they hold: THE table, read from one TOML text.
+//!
+//! Decoders, models, alerts and documentation take names from here and nowhere else. The schema of
+//! UNSW-NB15 is built in; a user's own is a file of the same form (see [`Schema::from_toml`]).
+//! How a column's value is read from bytes is the business of [`decode`](crate::decode).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use rustc_hash::FxHashMap;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+const UNSW_NB15: &str = include_str!("unsw-nb15.toml");
+
+/// A data set's columns, the layouts of its files without a header, and its labels.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "Definition", into = "Definition")]
+pub struct Schema {
+    name: String,
+    columns: Vec<Column>,
+    labels: Option<Labels>,
+    layouts: BTreeMap<String, Vec<String>>,
+    /// Lower-case name or alias -> position in `columns`.
+    positions: FxHashMap<String, usize>,
+    /// Where a record keeps each column's value.
+    slots: Vec<Slot>,
+}
+
+/// Where a [`FlowRecord`](crate::FlowRecord) keeps the value of a column: numbers and texts lie in
+/// arrays of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Slot {
+    /// Position among the numbers.
+    Number(usize),
+    /// Position among the texts (categories, labels, identifiers).
+    Text(usize),
+}
+
+/// One column of a data set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Column {
+    /// The name that models and messages use.
+    pub name: String,
+    /// Other names the same column has in other files.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub aliases: Vec<String>,
+    /// What the column holds.
+    pub kind: ColumnKind,
+    /// Unit of a number, e.g. `s` or `bytes`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// The Elastic Common Schema field that carries the value in an alert.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ecs: Option<String>,
+    /// An optional column may be absent from a record; it is then missing, and the model's own
+    /// pipeline (its imputer) decides what that means.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub optional: bool,
+    /// How to compute the column where a record does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derive: Option<Derivation>,
+}
+
+/// What a column holds, hence how its values are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ColumnKind {
+    /// A double.
+    Number,
+    /// Text with few distinct values, compared exactly.
+    Category,
+    /// The class of the flow, for evaluation only: never an input of a model.
+    Label,
+    /// Names the flow (an address, a row number): carried along, never an input of a model.
+    Identifier,
+}
+
+/// The rule by which an absent column is computed from others of the same record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "rule", deny_unknown_fields)]
+pub enum Derivation {
+    /// `(sum of packets - 1) / duration`, 0 where the duration is 0, missing where an operand is.
+    /// This is how UNSW-NB15's partition computed `rate`.
+    PacketRate {
+        /// Columns that count packets.
+        packets: Vec<String>,
+        /// Column with the duration of the flow, in seconds.
+        duration: String,
+    },
+}
+
+impl Derivation {
+    /// Names of the columns that the rule reads.
+    pub fn operands(&self) -> impl Iterator<Item = &str> {
+        let Self::PacketRate { packets, duration } = self;
+        packets.iter().map(String::as_str).chain([duration.as_str()])
+    }
+}
+
+/// Which column holds the class of a flow, and how to read it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Labels {
+    /// The column with the class.
+    pub column: String,
+    /// The class that is no attack.
+    pub benign: String,
+    /// The class that an empty label stands for; without it, an empty label is a missing one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub blank: Option<String>,
+    /// Other spellings of a class.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<String, String>,
+}
+
+impl Labels {
+    /// The class that `text` names: blanks around it ignored, aliases resolved.
+    pub fn class<'a>(&'a self, text: &'a str) -> Option<&'a str> {
+        match text.trim() {
+            "" => self.blank.as_deref(),
+            trimmed => Some(self.aliases.get(trimmed).map_or(trimmed, String::as_str)),
+        }
+    }
+}
+
+/// A schema as its file holds it, before validation.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Definition {
+    name: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    labels: Option<Labels>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    layouts: BTreeMap<String, Vec<String>>,
+    columns: Vec<Column>,
+}
+
+impl From<Schema> for Definition {
+    fn from(schema: Schema) -> Self {
+        let Schema { name, columns, labels, layouts, positions: _, slots: _ } = schema;
+        Self { name, labels, layouts, columns }
+    }
+}
+
+impl TryFrom<Definition> for Schema {
+    type Error = Error;
+
+    fn try_from(definition: Definition) -> Result<Self> {
+        let Definition { name, labels, layouts, columns } = definition;
+        let invalid = |detail: String| Error::Schema { schema: name.clone(), detail };
+        if columns.is_empty() {
+            return Err(invalid("it has no columns".into()));
+        }
+        let mut positions = FxHashMap::default();
+        for (position, column) in columns.iter().enumerate() {
+            for known in std::iter::once(&column.name).chain(&column.aliases) {
+                if known.is_empty() {
+                    return Err(invalid(format!("column {position} has an empty name or alias")));
+                }
+                if positions.insert(known.to_ascii_lowercase(), position).is_some() {
+                    return Err(invalid(format!("the name `{known}` is used twice")));
+                }
+            }
+        }
+        let find = |wanted: &str| positions.get(&wanted.to_ascii_lowercase()).map(|&p: &usize| &columns[p]);
+        for column in &columns {
+            for operand in column.derive.iter().flat_map(Derivation::operands) {
+                match find(operand) {
+                    Some(found) if found.kind == ColumnKind::Number && found.derive.is_none() => {}
+                    Some(_) => {
+                        let detail = format!("`{}` is derived from `{operand}`, which is no plain number", column.name);
+                        return Err(invalid(detail));
+                    }
+                    None => {
+                        let detail = format!("`{}` is derived from `{operand}`, which it does not have", column.name);
+                        return Err(invalid(detail));
+                    }
+                }
+            }
+            if column.derive.is_some() && column.kind != ColumnKind::Number {
+                return Err(invalid(format!("`{}` is derived but is not a number", column.name)));
+            }
+        }
+        if let Some(labels) = &labels
+            && find(&labels.column).is_none_or(|column| column.kind != ColumnKind::Label)
+        {
+            return Err(invalid(format!("the label column `{}` is no column of kind label", labels.column)));
+        }
+        let (mut n_numbers, mut n_texts) = (0, 0);
+        let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
+        let slots = columns
+            .iter()
+            .map(|column| match column.kind {
+                ColumnKind::Number => Slot::Number(next(&mut n_numbers)),
+                _ => Slot::Text(next(&mut n_texts)),
+            })
+            .collect();
+        Ok(Self { name, columns, labels, layouts, positions, slots })
+    }
+}
+
+impl Schema {
+    /// UNSW-NB15: the 45-column partition and the raw 49-column files.
+    pub fn unsw_nb15() -> Self {
+        Self::from_toml(UNSW_NB15).expect("the built-in schema is valid: a test reads it")
+    }
+
+    /// The schemas that come with the library.
+    pub fn built_in() -> Vec<Self> {
+        vec![Self::unsw_nb15()]
+    }
+
+    /// Reads the text of a schema file. The built-in ones, `ids-core/src/schema/*.toml`, are examples.
+    ///
+    /// # Errors
+    /// [`Error::Schema`] names what is wrong: TOML syntax (with line and column), an unknown key, a
+    /// name used twice, a derivation from a column that is not there.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| Error::Schema { schema: "file".into(), detail: error.to_string() })
+    }
+
+    /// The built-in schema of that name, or else the schema in the file of that path.
+    ///
+    /// # Errors
+    /// As [`Schema::from_toml`], or [`Error::Io`] where there is neither.
+    pub fn named(name_or_path: &str) -> Result<Self> {
+        if let Some(schema) = Self::built_in().into_iter().find(|schema| schema.name == name_or_path) {
+            return Ok(schema);
+        }
+        let path = Path::new(name_or_path);
+        let text = std::fs::read_to_string(path).map_err(|error| Error::io(path, error))?;
+        Self::from_toml(&text).map_err(|error| match error {
+            Error::Schema { detail, .. } => Error::Schema { schema: name_or_path.into(), detail },
+            other => other,
+        })
+    }
+
+    /// The schema's name, e.g. `unsw-nb15`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// All columns, in the order of the file that defines them.
+    pub fn columns(&self) -> &[Column] {
+        &self.columns
+    }
+
+    /// Position of the column of that name or alias (ASCII case ignored).
+    pub fn position(&self, name: &str) -> Option<usize> {
+        // Most names come in lower case: look before copying.
+        self.positions.get(name).or_else(|| self.positions.get(&name.to_ascii_lowercase())).copied()
+    }
+
+    /// Where a record keeps the value of the column at `position`.
+    pub fn slot(&self, position: usize) -> Slot {
+        self.slots[position]
+    }
+
+    /// How many columns are numbers.
+    pub fn n_numbers(&self) -> usize {
+        self.slots.iter().filter(|slot| matches!(slot, Slot::Number(_))).count()
+    }
+
+    /// How many columns are texts.
+    pub fn n_texts(&self) -> usize {
+        self.slots.len() - self.n_numbers()
+    }
+
+    /// How classes are named, if the data set is labelled.
+    pub fn labels(&self) -> Option<&Labels> {
+        self.labels.as_ref()
+    }
+
+    /// Column names, in order, of the header-less layout with `n_columns` columns.
+    pub fn layout_of_width(&self, n_columns: usize) -> Option<(&str, &[String])> {
+        let found = self.layouts.iter().find(|(_, names)| names.len() == n_columns);
+        found.map(|(name, names)| (name.as_str(), names.as_slice()))
+    }
+
+    /// Column names, in order, of the header-less layout called `name`.
+    pub fn layout(&self, name: &str) -> Option<&[String]> {
+        self.layouts.get(name).map(Vec::as_slice)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unsw_nb15_covers_both_shapes() {
+        let schema = Schema::unsw_nb15();
+        assert_eq!(schema.layout("raw").expect("raw layout").len(), 49);
+        for name in schema.layout("raw").expect("raw layout") {
+            assert!(schema.position(name).is_some(), "{name}");
+        }
+        assert_eq!(schema.position("Sintpkt"), schema.position("sinpkt"));
+        // 39 numbers and 3 categories are the features of the 45-column partition.
+        let of_kind = |kind| schema.columns().iter().filter(|column| column.kind == kind).count();
+        assert_eq!((of_kind(ColumnKind::Number), of_kind(ColumnKind::Category)), (39, 3));
+    }
+
+    #[test]
+    fn labels_are_trimmed_and_unified() {
+        let schema = Schema::unsw_nb15();
+        let labels = schema.labels().expect("labelled");
+        assert_eq!(labels.class(" Fuzzers "), Some("Fuzzers"));
+        assert_eq!(labels.class("Backdoors"), Some("Backdoor"));
+        assert_eq!(labels.class(""), Some("Normal"));
+    }
+
+    #[test]
+    fn round_trips_through_its_definition() {
+        let schema = Schema::unsw_nb15();
+        let text = toml::to_string(&schema).expect("serialises");
+        assert_eq!(Schema::from_toml(&text).expect("reads back").columns(), schema.columns());
+    }
+
+    #[test]
+    fn refuses_what_is_wrong_and_says_why() {
+        let cases = [
+            ("name = 'x'\ncolumns = []", "no columns"),
+            ("name = 'x'\n[[columns]]\nname = 'a'\nkind = 'number'\ncolour = 1", "unknown field `colour`"),
+            (
+                "name = 'x'\n[[columns]]\nname = 'a'\nkind = 'number'\n[[columns]]\nname = 'A'\nkind = 'number'",
+                "`A` is used twice",
+            ),
+            (
+                "name = 'x'\n[[columns]]\nname = 'a'\nkind = 'number'\nderive = { rule = 'packet_rate', packets = ['p'], duration = 'd' }",
+                "derived from `p`",
+            ),
+            (
+                "name = 'x'\n[labels]\ncolumn = 'c'\nbenign = 'b'\n[[columns]]\nname = 'a'\nkind = 'number'",
+                "label column `c`",
+            ),
+        ];
+        for (text, expected) in cases {
+            let message = Schema::from_toml(text).expect_err(text).to_string();
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What the integration tests share.
+#![allow(dead_code)] // Each test file uses a part of it.
+
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The directory with real data: `IDS_DATA`, else `../shared/data` beside the repository, if it is there.
+pub(crate) fn real_data() -> Option<PathBuf> {
+    let beside = || Some(repository().join("../shared/data")).filter(|path| path.is_dir());
+    std::env::var_os("IDS_DATA").map(PathBuf::from).or_else(beside)
+}
+
+pub(crate) fn bits_of(values: &[f64]) -> Vec<u64> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+/// Reads a double as C99 (`printf("%a")`, Python's `float.hex()`) writes it.
+pub(crate) fn hexadecimal_double(text: &str) -> f64 {
+    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+    let magnitude = match digits {
+        "nan" => f64::NAN,
+        "inf" => f64::INFINITY,
+        _ => {
+            let (mantissa, exponent) = digits.strip_prefix("0x").and_then(|d| d.split_once('p')).expect(text);
+            let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+            let scaled = u64::from_str_radix(&format!("{whole}{fraction}"), 16).expect(text) as f64;
+            let exponent: i32 = exponent.parse().expect(text);
+            // Two steps, each exact: subnormals are out of reach of one power of two.
+            let power = exponent - 4 * fraction.len() as i32;
+            scaled * 2f64.powi(power / 2) * 2f64.powi(power - power / 2)
+        }
+    };
+    if negative { -magnitude } else { magnitude }
+}
