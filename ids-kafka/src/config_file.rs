@@ -1,0 +1,102 @@
+//! A configuration file (TOML) under the flags and the environment: flag, then environment variable,
+//! then file, then default. Keys are the names of the long flags; an unknown one is an error.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::error::ErrorKind;
+use clap::{Command, CommandFactory, FromArgMatches};
+
+/// Parses the command line of `P`, which must have an argument `config` for the path of the file.
+///
+/// # Errors
+/// clap's own, and where the file cannot be read, is no TOML or has an unknown key.
+pub fn parse<P: CommandFactory + FromArgMatches>(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<P, clap::Error> {
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    // First only to learn where the file is; what is wrong with the rest is said the second time.
+    let first = P::command().ignore_errors(true).try_get_matches_from(&arguments);
+    let path = first.ok().and_then(|matches| matches.get_one::<std::path::PathBuf>("config").cloned());
+    let mut command = P::command();
+    if let Some(path) = path {
+        command = with_defaults(command, &path)?;
+    }
+    let mut matches = command.try_get_matches_from_mut(&arguments)?;
+    P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// Makes the values in the file at `path` the defaults of the command's arguments.
+fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Error> {
+    let mut refuse = |kind, detail: String| command.error(kind, format!("{}: {detail}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| refuse(ErrorKind::Io, error.to_string()))?;
+    let table: toml::Table =
+        text.parse().map_err(|error: toml::de::Error| refuse(ErrorKind::InvalidValue, error.to_string()))?;
+    for (key, value) in table {
+        let flag = key.replace('_', "-");
+        let found = command.get_arguments().find(|arg| arg.get_long() == Some(flag.as_str()));
+        let Some(id) = found.map(|arg| arg.get_id().clone()).filter(|id| id != "config") else {
+            let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
+            let detail = format!("{}: unknown key `{key}`; known are {}", path.display(), known.join(", "));
+            return Err(command.error(ErrorKind::UnknownArgument, detail));
+        };
+        let values: Vec<String> = match value {
+            toml::Value::Array(items) => items.iter().map(as_argument).collect(),
+            other => vec![as_argument(&other)],
+        };
+        command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
+    }
+    Ok(command)
+}
+
+fn as_argument(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::config::ReplayConfig;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[arg(long)]
+        config: Option<std::path::PathBuf>,
+        #[command(flatten)]
+        replay: ReplayConfig,
+    }
+
+    fn parse_with(file: &str, flags: &[&str]) -> Result<ReplayConfig, String> {
+        let path = std::env::temp_dir().join(format!("ids-config-{}-{:p}.toml", std::process::id(), file));
+        std::fs::write(&path, file).expect("writes");
+        let mut arguments: Vec<OsString> = vec!["test".into(), "--config".into(), path.clone().into()];
+        arguments.extend(flags.iter().map(OsString::from));
+        let parsed = parse::<Cli>(arguments);
+        std::fs::remove_file(path).expect("removes");
+        parsed.map(|cli| cli.replay).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_flag_wins_over_the_file_and_the_file_over_the_default() {
+        let file = "rate = 50\ntopic = 'flows'\nkafka = ['client.rack=a', 'linger.ms=1']";
+        let replay = parse_with(file, &["--rate", "70"]).expect("parses");
+        assert_eq!((replay.load.rate.get(), replay.topic.as_str(), replay.load.seed), (70.0, "flows", 7));
+        assert_eq!(replay.connection.properties.len(), 2);
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_file_is_said() {
+        let cases = [
+            ("colour = 'red'", "unknown key `colour`"),
+            ("rate = 0", "a rate above 0"),
+            ("burst_power = 1.0", "1.1 or more"),
+            ("rate = ", "TOML parse error"),
+        ];
+        for (file, expected) in cases {
+            let message = parse_with(file, &[]).expect_err(file);
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+}

@@ -1,0 +1,418 @@
+//! The detector: flows in; verdicts, alerts and dead letters out.
+//!
+//! The loop is one page: next batch -> decode -> score -> send -> commit what is acknowledged. A
+//! record's offset is committed only after everything said of it is acknowledged, so a detector that
+//! is killed repeats some records and loses none.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use ids_core::{
+    Alerting, CsvColumns, CsvDecoder, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RecordError,
+    RecordErrorKind, Schema, Scorer, Verdict, alert,
+};
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
+use rdkafka::error::KafkaResult;
+use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::config::{DetectorConfig, Topics, set_defaults};
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::metrics::{BatchCounts, DetectorMetrics};
+use crate::outbox::{Outbox, Outgoing, Ticket, lock};
+use crate::progress::{Offsets, Progress};
+use crate::shutdown::Shutdown;
+
+/// Most records of a batch: enough to keep the forest's tiles full.
+const BATCH_RECORDS: usize = 1024;
+/// Longest time to wait for a batch to fill once it has a record.
+const BATCH_WAIT: Duration = Duration::from_millis(5);
+/// Longest time to wait for a first record, and so to notice a shutdown.
+const IDLE_WAIT: Duration = Duration::from_millis(100);
+const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
+/// Longest time to wait for acknowledgements before partitions are handed over.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
+/// Longest time to wait for acknowledgements at the end.
+const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
+
+/// Properties of the consumer that the promise of the loop rests on.
+const OWNED: [(&str, &str); 2] = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
+
+const DEFAULTS: [(&str, &str); 9] = [
+    ("auto.offset.reset", "earliest"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "3000"),
+    ("fetch.wait.max.ms", "50"),
+    // A full local queue otherwise pauses fetching for a whole second.
+    ("fetch.queue.backoff.ms", "20"),
+    // Bounds the memory of a consumer that has fallen behind.
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.message.max.bytes", "10485760"),
+    ("check.crcs", "true"),
+];
+
+/// Scores the flows of a topic.
+pub struct Detector {
+    config: DetectorConfig,
+    topics: Topics,
+    model: Arc<Model>,
+    alerting: Alerting,
+    decoder: Decoder,
+    metrics: Arc<DetectorMetrics>,
+}
+
+/// Decodes the records of the topic.
+#[derive(Clone)]
+enum Decoder {
+    Json(JsonDecoder),
+    Csv(Box<CsvDecoder>),
+}
+
+impl Decoder {
+    fn new(config: &DetectorConfig, model: &Model) -> Result<Self> {
+        let schema: Arc<Schema> = Arc::clone(model.schema());
+        Ok(match &config.csv_columns {
+            None => Self::Json(JsonDecoder::new(schema, model.inputs())?),
+            Some(columns) => {
+                let columns = if schema.layout(columns).is_some() {
+                    CsvColumns::layout(&schema, columns)?
+                } else {
+                    CsvColumns::from_header(&schema, &columns.split(',').collect::<Vec<_>>())?
+                };
+                Self::Csv(Box::new(CsvDecoder::new(schema, model.inputs(), columns)?))
+            }
+        })
+    }
+
+    fn decode(
+        &mut self,
+        offset: u64,
+        value: Option<&[u8]>,
+        records: &mut FlowRecords,
+    ) -> std::result::Result<(), RecordError> {
+        let Some(value) = value else {
+            return Err(RecordError { record: offset, column: None, offset: None, kind: RecordErrorKind::Tombstone });
+        };
+        match self {
+            Self::Json(decoder) => decoder.decode(offset, value, records),
+            Self::Csv(decoder) => decoder.decode(offset, value, records),
+        }
+    }
+}
+
+/// What the consumer's callbacks and the loop share.
+struct Group {
+    /// The topic with the flows.
+    topic: String,
+    progress: Mutex<Progress>,
+    metrics: Arc<DetectorMetrics>,
+}
+
+impl ClientContext for Group {}
+
+impl ConsumerContext for Group {
+    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
+        let Rebalance::Revoke(partitions) = rebalance else { return };
+        // Hand over cleanly: wait for what is on its way, commit it, then let go. What is not
+        // acknowledged in time is scored again by the next owner.
+        let deadline = Instant::now() + REVOKE_WAIT;
+        while lock(&self.progress).settle() > 0 && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        self.commit(consumer, CommitMode::Sync);
+        lock(&self.progress).revoke(partitions.elements().iter().map(TopicPartitionListElem::partition));
+    }
+
+    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _: &Rebalance<'_>) {
+        self.metrics.rebalances.add(1);
+        self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
+    }
+
+    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
+        if result.is_ok() {
+            self.metrics.commits.add(1);
+        } else {
+            self.metrics.commit_failures.add(1);
+            let next = |element: &TopicPartitionListElem<'_>| Some((element.partition(), element.offset().to_raw()?));
+            lock(&self.progress).restore(offsets.elements().iter().filter_map(next).collect());
+        }
+    }
+}
+
+impl Group {
+    /// Commits what is done. The outcome comes to `commit_callback`.
+    fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) {
+        let offsets = lock(&self.progress).take_commit();
+        if offsets.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &offsets {
+            // Fails only for offsets below 0.
+            let _ = list.add_partition_offset(&self.topic, *partition, Offset::Offset(*next));
+        }
+        if consumer.commit(&list, mode).is_err() {
+            lock(&self.progress).restore(offsets);
+        }
+    }
+}
+
+/// A batch of records as they were consumed: those that were decoded lie in `records`, in order.
+struct Batch<'a> {
+    messages: Vec<(BorrowedMessage<'a>, Option<RecordError>)>,
+    records: FlowRecords,
+}
+
+/// How many partitions the topics have that are written to.
+struct Widths {
+    alerts: i32,
+    dead_letters: i32,
+}
+
+impl Detector {
+    /// A detector with `model`.
+    ///
+    /// # Errors
+    /// [`Error::Core`] where the policy or the columns do not fit the model.
+    pub fn new(config: DetectorConfig, model: Arc<Model>) -> Result<Self> {
+        Ok(Self {
+            topics: Topics::of(&config.topic),
+            alerting: config.policy().bind(&model)?,
+            decoder: Decoder::new(&config, &model)?,
+            metrics: Arc::new(DetectorMetrics::default()),
+            config,
+            model,
+        })
+    }
+
+    /// What the detector counts.
+    pub fn metrics(&self) -> &Arc<DetectorMetrics> {
+        &self.metrics
+    }
+
+    /// Consumes and scores until shutdown is requested, then waits for acknowledgements and commits.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] and [`Error::Topic`] where it cannot start, [`Error::Delivery`] where a message
+    /// failed for good: nothing after it is committed.
+    pub fn run(&self, shutdown: &Shutdown) -> Result<()> {
+        let mut client = self.config.connection.client(&OWNED)?;
+        client.set("group.id", &self.config.group_id);
+        set_defaults(&mut client, &DEFAULTS);
+        let topic = self.topics.flows.clone();
+        let group = Group { topic, progress: Mutex::default(), metrics: Arc::clone(&self.metrics) };
+        let consumer: BaseConsumer<Group> =
+            client.create_with_context(group).map_err(Error::kafka("creating a consumer"))?;
+        let widths = self.check_topics(&consumer)?;
+        let outbox = Outbox::new(&self.config.connection)?;
+        consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
+
+        let group = consumer.context();
+        let mut decoder = self.decoder.clone();
+        let mut scorer = Scorer::new(Arc::clone(&self.model));
+        let mut records = FlowRecords::new(Arc::clone(self.model.schema()));
+        let mut expected = Offsets::new();
+        let mut last_commit = Instant::now();
+        while !shutdown.is_requested() {
+            let batch = next_batch(&consumer, &mut decoder, records)?;
+            if !batch.messages.is_empty() {
+                self.count_gaps(&batch, &mut expected);
+                let ticket = outbox.ticket();
+                let next = self.send_batch(&batch, &mut scorer, &outbox, &ticket, &widths, group)?;
+                outbox.seal(&ticket);
+                lock(&group.progress).push(ticket, next);
+            }
+            records = batch.records;
+            outbox.check()?;
+            lock(&group.progress).settle();
+            if last_commit.elapsed() >= COMMIT_INTERVAL {
+                group.commit(&consumer, CommitMode::Async);
+                last_commit = Instant::now();
+            }
+        }
+
+        let deadline = Instant::now() + SHUTDOWN_WAIT;
+        let mut outstanding = lock(&group.progress).settle();
+        while outstanding > 0 && Instant::now() < deadline {
+            outbox.check()?;
+            std::thread::sleep(Duration::from_millis(1));
+            outstanding = lock(&group.progress).settle();
+        }
+        group.commit(&consumer, CommitMode::Sync);
+        if outstanding > 0 {
+            return Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() });
+        }
+        Ok(())
+    }
+
+    /// Checks that the topics exist, and that a verdict can go to the partition of its flow.
+    fn check_topics(&self, consumer: &BaseConsumer<Group>) -> Result<Widths> {
+        let n_partitions = |topic: &str| -> Result<i32> {
+            let doing = format!("asking for the partitions of topic `{topic}`");
+            let metadata =
+                consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(Error::kafka(doing))?;
+            match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
+                0 => Err(Error::Topic { topic: topic.into(), detail: "it does not exist; create it first".into() }),
+                n => Ok(n as i32),
+            }
+        };
+        let flows = n_partitions(&self.topics.flows)?;
+        let verdicts = n_partitions(&self.topics.verdicts)?;
+        if verdicts < flows {
+            let detail = format!("it has {verdicts} partitions; it needs the {flows} of `{}`", self.topics.flows);
+            return Err(Error::Topic { topic: self.topics.verdicts.clone(), detail });
+        }
+        Ok(Widths {
+            alerts: n_partitions(&self.topics.alerts)?,
+            dead_letters: n_partitions(&self.topics.dead_letters)?,
+        })
+    }
+
+    fn count_gaps(&self, batch: &Batch<'_>, expected: &mut Offsets) {
+        self.metrics.records.add(batch.messages.len() as u64);
+        for (message, _) in &batch.messages {
+            let next = expected.insert(message.partition(), message.offset() + 1);
+            // A smaller offset is a record seen again after a rebalance: no gap.
+            let gap = next.map_or(0, |next| message.offset() - next).max(0);
+            self.metrics.offset_gaps.add(gap as u64);
+        }
+    }
+
+    /// Scores a batch and sends what is to be said of each record; the offsets that follow it.
+    fn send_batch(
+        &self,
+        batch: &Batch<'_>,
+        scorer: &mut Scorer,
+        outbox: &Outbox,
+        ticket: &Arc<Ticket>,
+        widths: &Widths,
+        group: &Group,
+    ) -> Result<Offsets> {
+        // Partitions that were taken away while the batch filled: their new owner scores these records.
+        let revoked = lock(&group.progress).take_revoked();
+        let scored = scorer.score(&batch.records);
+        let mut counts = BatchCounts::default();
+        let mut next = Offsets::new();
+        let mut decoded = 0..;
+        let mut verdict_json = Vec::new();
+        for (message, error) in &batch.messages {
+            let index = if error.is_none() { decoded.next() } else { None };
+            let partition = message.partition();
+            if revoked.contains(&partition) {
+                continue;
+            }
+            next.insert(partition, message.offset() + 1);
+            let origin = origin(message);
+            let dead_letter = match (index.map(|index| (index, scored.get(index))), error) {
+                (Some((index, Ok(score))), _) => {
+                    let verdict = Verdict::new(&self.model, origin, score);
+                    *counts.verdicts.entry(verdict.class).or_default() += 1;
+                    let key = origin.key();
+                    if self.alerting.raises(&verdict) {
+                        counts.alerts += 1;
+                        let alert = alert::alert(&self.model, &verdict, batch.records.get(index), &score).to_string();
+                        let outgoing = Outgoing {
+                            topic: &self.topics.alerts,
+                            partition: partition % widths.alerts,
+                            key: Some(key.as_bytes()),
+                            value: Some(alert.as_bytes()),
+                            headers: own_headers(message),
+                        };
+                        outbox.send(outgoing, ticket)?;
+                    }
+                    verdict_json.clear();
+                    serde_json::to_writer(&mut verdict_json, &verdict)
+                        .map_err(|error| Error::Config(format!("a verdict cannot be written: {error}")))?;
+                    let outgoing = Outgoing {
+                        topic: &self.topics.verdicts,
+                        partition,
+                        key: Some(key.as_bytes()),
+                        value: Some(&verdict_json),
+                        headers: own_headers(message),
+                    };
+                    outbox.send(outgoing, ticket)?;
+                    continue;
+                }
+                (Some((_, Err(fault))), _) => DeadLetter::unscored(origin, &fault, self.model.version()),
+                (None, Some(error)) => DeadLetter::undecoded(origin, error, self.model.version()),
+                (None, None) => unreachable!("a record is decoded or in error"),
+            };
+            *counts.dead_letters.entry(dead_letter.kind).or_default() += 1;
+            let outgoing = Outgoing {
+                topic: &self.topics.dead_letters,
+                partition: partition % widths.dead_letters,
+                key: message.key(),
+                value: message.payload(),
+                headers: dead_letter_headers(message, &dead_letter),
+            };
+            outbox.send(outgoing, ticket)?;
+        }
+        self.metrics.add_batch(&counts);
+        Ok(next)
+    }
+}
+
+/// Waits for records and decodes them as they come.
+fn next_batch<'a>(
+    consumer: &'a BaseConsumer<Group>,
+    decoder: &mut Decoder,
+    mut records: FlowRecords,
+) -> Result<Batch<'a>> {
+    records.clear();
+    let mut messages = Vec::new();
+    let mut deadline = Instant::now() + IDLE_WAIT;
+    while messages.len() < BATCH_RECORDS {
+        let wait = deadline.saturating_duration_since(Instant::now());
+        match consumer.poll(wait) {
+            Some(Ok(message)) => {
+                if messages.is_empty() {
+                    deadline = Instant::now() + BATCH_WAIT;
+                }
+                let decoded = decoder.decode(message.offset() as u64, message.payload(), &mut records);
+                messages.push((message, decoded.err()));
+            }
+            // librdkafka reconnects by itself; only a fatal error is the end.
+            Some(Err(error)) => {
+                if let Some((code, detail)) = consumer.client().fatal_error() {
+                    return Err(Error::Kafka { doing: format!("consuming: {detail} ({code})"), error });
+                }
+            }
+            None if Instant::now() >= deadline => break,
+            None => {}
+        }
+    }
+    Ok(Batch { messages, records })
+}
+
+fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
+    Origin {
+        topic: message.topic(),
+        partition: message.partition(),
+        offset: message.offset(),
+        timestamp_ms: message.timestamp().to_millis(),
+    }
+}
+
+/// The headers of a record that are ours: they travel on with what is said of it.
+fn own_headers(message: &BorrowedMessage<'_>) -> OwnedHeaders {
+    let Some(received) = message.headers() else { return OwnedHeaders::new() };
+    let own = received.iter().filter(|header| header.key.starts_with(headers::PREFIX));
+    own.fold(OwnedHeaders::new(), OwnedHeaders::insert)
+}
+
+/// All headers of a record, and after them those that say why it is a dead letter.
+fn dead_letter_headers(message: &BorrowedMessage<'_>, dead_letter: &DeadLetter<'_>) -> OwnedHeaders {
+    let received = message.headers().into_iter().flat_map(|received| received.iter());
+    let mut all = received.fold(OwnedHeaders::new(), OwnedHeaders::insert);
+    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(dead_letter) {
+        for (field, value) in &fields {
+            let key = format!("{}{field}", headers::PREFIX);
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            all = all.insert(Header { key: &key, value: Some(&text) });
+        }
+    }
+    all
+}

@@ -1,0 +1,64 @@
+//! What stops a pipeline. A bad record does not: it becomes a dead letter.
+
+use rdkafka::error::KafkaError;
+
+/// Result of a pipeline.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a pipeline could not start or go on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A value of the configuration cannot work.
+    #[error("configuration: {0}")]
+    Config(String),
+
+    /// Kafka refused or failed an operation.
+    #[error("{doing}: {error}")]
+    Kafka {
+        /// What was being done.
+        doing: String,
+        /// What librdkafka said.
+        error: KafkaError,
+    },
+
+    /// A message was not acknowledged; nothing after it has been committed.
+    #[error("a message to `{topic}` was not acknowledged: {error}")]
+    Delivery {
+        /// Topic of the message.
+        topic: String,
+        /// What librdkafka said.
+        error: KafkaError,
+    },
+
+    /// A topic is not as the pipeline needs it.
+    #[error("topic `{topic}`: {detail}")]
+    Topic {
+        /// The topic.
+        topic: String,
+        /// What is wrong with it.
+        detail: String,
+    },
+
+    /// The model or its policy was refused.
+    #[error(transparent)]
+    Core(#[from] ids_core::Error),
+
+    /// Messages were still on their way when the time to wait for them was over.
+    #[error(
+        "{outstanding} batches were not acknowledged within {seconds} s; they are not committed and will be scored again"
+    )]
+    Unacknowledged {
+        /// How many batches.
+        outstanding: usize,
+        /// How long was waited.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    pub(crate) fn kafka(doing: impl Into<String>) -> impl FnOnce(KafkaError) -> Self {
+        let doing = doing.into();
+        move |error| Self::Kafka { doing, error }
+    }
+}

@@ -1,0 +1,22 @@
+//! Names of the headers that travel with a record. All start with `ids.`, and the detector passes
+//! those of a flow on to its verdict.
+
+use rdkafka::message::{BorrowedHeaders, Headers};
+
+/// What all our headers start with.
+pub const PREFIX: &str = "ids.";
+/// Number of the record in its replay, from 0.
+pub const SEQUENCE: &str = "ids.seq";
+/// Class of the flow, if the replayed file gave one.
+pub const LABEL: &str = "ids.label";
+/// When the record was due to be sent, in microseconds since 1970-01-01 UTC. Latency counts from
+/// here, so that a producer that falls behind does not flatter the detector.
+pub const SCHEDULED_US: &str = "ids.scheduled_us";
+/// How a record was made malformed on purpose.
+pub const MALFORMED: &str = "ids.malformed";
+
+/// Text of the header `name`.
+pub fn text<'a>(headers: &'a BorrowedHeaders, name: &str) -> Option<&'a str> {
+    let header = headers.iter().find(|header| header.key == name)?;
+    std::str::from_utf8(header.value?).ok()
+}

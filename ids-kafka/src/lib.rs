@@ -1,0 +1,25 @@
+#![doc = include_str!("../README.md")]
+
+pub mod arrivals;
+pub mod config;
+#[cfg(feature = "cli")]
+pub mod config_file;
+pub mod detector;
+pub mod embedded;
+pub mod error;
+pub mod headers;
+pub mod malformed;
+pub mod metrics;
+mod outbox;
+mod progress;
+pub mod replay;
+pub mod shutdown;
+
+pub use arrivals::Arrivals;
+pub use config::{Connection, DetectorConfig, Load, ReplayConfig, Topics};
+pub use detector::Detector;
+pub use embedded::EmbeddedKafka;
+pub use error::{Error, Result};
+pub use metrics::DetectorMetrics;
+pub use replay::{Flow, Receipt, Replay};
+pub use shutdown::Shutdown;

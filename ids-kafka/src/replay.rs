@@ -1,0 +1,263 @@
+//! The producer: sends labelled flows to a topic as a sensor would, and knows what was acknowledged.
+
+use std::io::BufRead;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use ids_core::decode::{FlowReader, Read};
+use ids_core::{FlowRecords, Schema};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rdkafka::ClientContext;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, Message, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+
+use crate::arrivals::Arrivals;
+use crate::config::{ReplayConfig, set_defaults};
+use crate::error::{Error, Result};
+use crate::headers;
+use crate::malformed::Breakage;
+use crate::shutdown::Shutdown;
+
+const OWNED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
+
+const DEFAULTS: [(&str, &str); 4] = [
+    // The partitioner of Kafka's Java clients, so that a key goes where they would send it.
+    ("partitioner", "murmur2_random"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "5"),
+    ("message.max.bytes", "10485760"),
+];
+
+/// A flow to replay.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    /// The record, as a JSON object without the label.
+    pub json: String,
+    /// The class of the flow, if the file gave one.
+    pub label: Option<Arc<str>>,
+}
+
+/// Reads all flows of a file, CSV or JSON lines; errors speak of it as `path`.
+///
+/// # Errors
+/// [`ids_core::Error`] where it cannot be read or its header cannot be used; [`Error::Config`] where a
+/// row is no flow or there is none.
+pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Result<Vec<Flow>> {
+    let mut reader = FlowReader::new(input, path, Arc::clone(schema), &[])?;
+    let mut records = FlowRecords::new(Arc::clone(schema));
+    let mut flows = Vec::new();
+    let mut labels: Vec<Arc<str>> = Vec::new();
+    loop {
+        records.clear();
+        match reader.read(&mut records)? {
+            Read::End => break,
+            Read::Bad(error) => return Err(Error::Config(format!("{}: {error}", path.display()))),
+            Read::Flow => {
+                let record = records.get(0);
+                let label = record.label().map(|label| {
+                    let known = labels.iter().find(|known| ***known == *label).cloned();
+                    known.unwrap_or_else(|| {
+                        labels.push(label.into());
+                        Arc::clone(&labels[labels.len() - 1])
+                    })
+                });
+                flows.push(Flow { json: record.to_json(), label });
+            }
+        }
+    }
+    if flows.is_empty() {
+        return Err(Error::Config(format!("{}: there are no flows to replay", path.display())));
+    }
+    Ok(flows)
+}
+
+/// What Kafka acknowledged of a record.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    /// Number of the record in the replay, from 0.
+    pub sequence: u64,
+    /// Where it is.
+    pub partition: i32,
+    /// Where it is.
+    pub offset: i64,
+    /// Its class, if known.
+    pub label: Option<Arc<str>>,
+    /// How it was made malformed, if it was.
+    pub malformed: Option<&'static str>,
+}
+
+/// When a replay ends by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Limit {
+    /// After so many records.
+    pub records: Option<u64>,
+    /// After so long.
+    pub duration: Option<Duration>,
+}
+
+/// What became of a replay.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    /// Records sent, every one of them acknowledged.
+    pub records: u64,
+    /// Time from the first to the last acknowledgement.
+    pub elapsed: Duration,
+}
+
+/// Sends flows over and over.
+pub struct Replay {
+    config: ReplayConfig,
+    flows: Vec<Flow>,
+}
+
+/// What is remembered of a record until it is acknowledged.
+struct Sent {
+    sequence: u64,
+    label: Option<Arc<str>>,
+    malformed: Option<&'static str>,
+}
+
+struct Receipts<F> {
+    receive: F,
+    failure: Arc<OnceLock<KafkaError>>,
+}
+
+impl<F: Send + Sync> ClientContext for Receipts<F> {}
+
+impl<F: Fn(Receipt) + Send + Sync> ProducerContext for Receipts<F> {
+    type DeliveryOpaque = Box<Sent>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, sent: Box<Sent>) {
+        match result {
+            Ok(message) => {
+                let Sent { sequence, label, malformed } = *sent;
+                let (partition, offset) = (message.partition(), message.offset());
+                (self.receive)(Receipt { sequence, partition, offset, label, malformed });
+            }
+            Err((error, _)) => {
+                let _ = self.failure.set(error.clone());
+            }
+        }
+    }
+}
+
+impl Replay {
+    /// A replay of `flows`, which start over when they are all sent.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where there are none.
+    pub fn new(config: ReplayConfig, flows: Vec<Flow>) -> Result<Self> {
+        if flows.is_empty() {
+            return Err(Error::Config("there are no flows to replay".into()));
+        }
+        Ok(Self { config, flows })
+    }
+
+    /// Sends until the limit or until shutdown is requested, then waits for every acknowledgement.
+    /// `receive` gets a receipt for each record, from another thread.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] where it cannot start; [`Error::Delivery`] where a record failed for good.
+    pub fn run(
+        &self,
+        limit: Limit,
+        shutdown: &Shutdown,
+        receive: impl Fn(Receipt) + Send + Sync + 'static,
+    ) -> Result<Summary> {
+        let mut client = self.config.connection.client(&OWNED)?;
+        set_defaults(&mut client, &DEFAULTS);
+        let failure = Arc::new(OnceLock::new());
+        let context = Receipts { receive, failure: Arc::clone(&failure) };
+        let producer: ThreadedProducer<_> =
+            client.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
+        let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
+
+        let start = Instant::now();
+        let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
+        // A stream of its own: how many records are malformed does not change when they arrive.
+        let mut rng = StdRng::seed_from_u64(self.config.load.seed ^ 0x006d_616c_666f_726d);
+        let mut n_records = 0;
+        for (due, flow) in Arrivals::new(&self.config.load).zip(self.flows.iter().cycle()) {
+            let is_over = limit.duration.is_some_and(|end| due >= end) || limit.records == Some(n_records);
+            if is_over || !wait_until(start + due, shutdown) {
+                break;
+            }
+            let is_malformed = rng.random_bool(self.config.load.malformed.get());
+            let breakage = is_malformed.then(|| Breakage::draw(&mut rng));
+            let scheduled_us = start_us + due.as_micros();
+            self.send(&producer, flow, breakage, n_records, scheduled_us, &failure).map_err(failed)?;
+            n_records += 1;
+        }
+        while producer.in_flight_count() > 0 {
+            if let Some(error) = failure.get() {
+                return Err(failed(error.clone()));
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        match failure.get() {
+            Some(error) => Err(failed(error.clone())),
+            None => Ok(Summary { records: n_records, elapsed: start.elapsed() }),
+        }
+    }
+
+    fn send<F: Fn(Receipt) + Send + Sync>(
+        &self,
+        producer: &ThreadedProducer<Receipts<F>>,
+        flow: &Flow,
+        breakage: Option<Breakage>,
+        sequence: u64,
+        scheduled_us: u128,
+        failure: &OnceLock<KafkaError>,
+    ) -> std::result::Result<(), KafkaError> {
+        let key = sequence.to_string();
+        let broken = breakage.map(|breakage| breakage.apply(&flow.json));
+        let value = match &broken {
+            None => Some(flow.json.as_bytes()),
+            Some(broken) => broken.as_deref(),
+        };
+        let scheduled = scheduled_us.to_string();
+        let mut all = OwnedHeaders::new()
+            .insert(Header { key: headers::SEQUENCE, value: Some(&key) })
+            .insert(Header { key: headers::SCHEDULED_US, value: Some(&scheduled) });
+        if let Some(label) = &flow.label {
+            all = all.insert(Header { key: headers::LABEL, value: Some(label.as_ref()) });
+        }
+        if let Some(breakage) = breakage {
+            all = all.insert(Header { key: headers::MALFORMED, value: Some(breakage.name) });
+        }
+        let sent = Sent { sequence, label: flow.label.clone(), malformed: breakage.map(|breakage| breakage.name) };
+        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(&self.config.topic, Box::new(sent))
+            .key(key.as_bytes())
+            .headers(all);
+        record.payload = value;
+        loop {
+            match producer.send(record) {
+                Ok(()) => return Ok(()),
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    if let Some(error) = failure.get() {
+                        return Err(error.clone());
+                    }
+                    record = returned;
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Err((error, _)) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Sleeps until `due`; `false` if shutdown was requested meanwhile.
+fn wait_until(due: Instant, shutdown: &Shutdown) -> bool {
+    const NAP: Duration = Duration::from_millis(100);
+    while !shutdown.is_requested() {
+        let left = due.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return true;
+        }
+        std::thread::sleep(left.min(NAP));
+    }
+    false
+}
