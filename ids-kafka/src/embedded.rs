@@ -33,6 +33,11 @@ impl EmbeddedKafka {
         Ok(())
     }
 
+    /// The cluster itself, to inject faults.
+    pub fn cluster(&self) -> &MockCluster<'static, DefaultProducerContext> {
+        &self.0
+    }
+
     /// How to reach it. An empty fetch makes the mock sleep for its whole wait, so that is kept short.
     pub fn connection(&self) -> Connection {
         let properties = vec![("fetch.wait.max.ms".into(), "10".into())];

@@ -1,0 +1,271 @@
+//! The detector on an embedded Kafka: what goes in comes out, once, as a verdict or a dead letter.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use ids_core::{Model, Schema};
+use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::{
+    Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, headers,
+};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+use rdkafka::{Offset, TopicPartitionList};
+use serde_json::Value;
+
+const PARTITIONS: i32 = 6;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn model() -> Arc<Model> {
+    Arc::new(Model::load(repository().join("models/unsw-nb15-small")).expect("loads"))
+}
+
+fn flows() -> Vec<ids_kafka::Flow> {
+    let path = repository().join("testdata/synthetic-unsw-nb15.csv");
+    let input = std::io::BufReader::new(std::fs::File::open(&path).expect("flows"));
+    read_flows(input, &path, &Arc::new(Schema::unsw_nb15())).expect("reads")
+}
+
+fn kafka() -> EmbeddedKafka {
+    let kafka = EmbeddedKafka::start(1).expect("starts");
+    kafka.create(&Topics::of("demo"), PARTITIONS).expect("creates topics");
+    kafka
+}
+
+/// A detector in a thread of its own.
+struct Running {
+    stop: Shutdown,
+    thread: JoinHandle<Result<(), Error>>,
+    metrics: Arc<ids_kafka::DetectorMetrics>,
+}
+
+impl Running {
+    fn start(kafka: &EmbeddedKafka) -> Self {
+        let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), model()).expect("a detector");
+        let (stop, metrics) = (Shutdown::new(), Arc::clone(detector.metrics()));
+        let flag = stop.clone();
+        Self { stop, metrics, thread: thread::spawn(move || detector.run(&flag)) }
+    }
+
+    fn stop(self) -> Result<(), Error> {
+        self.stop.request();
+        self.thread.join().expect("the detector does not panic")
+    }
+}
+
+fn produce(kafka: &EmbeddedKafka, values: &[Option<Vec<u8>>]) {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.connection().bootstrap_servers).set("message.max.bytes", "10485760");
+    let producer: BaseProducer = config.create().expect("a producer");
+    for (i, value) in values.iter().enumerate() {
+        let key = format!("key-{i}");
+        let mut record = BaseRecord::<[u8], [u8]>::to("demo").key(key.as_bytes()).partition(i as i32 % PARTITIONS);
+        record.payload = value.as_deref();
+        producer.send(record).map_err(|(error, _)| error).expect("queues");
+    }
+    producer.flush(PATIENCE).expect("flushes");
+}
+
+/// Reads a topic until `n` messages are there, and a little longer for more than that.
+fn consume(kafka: &EmbeddedKafka, topic: &str, n: usize) -> Vec<OwnedMessage> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", kafka.connection().bootstrap_servers).set("group.id", "test");
+    config.set("fetch.wait.max.ms", "10").set("fetch.message.max.bytes", "10485760");
+    let consumer: BaseConsumer = config.create().expect("a consumer");
+    let mut all = TopicPartitionList::new();
+    for partition in 0..PARTITIONS {
+        all.add_partition_offset(topic, partition, Offset::Beginning).expect("an offset");
+    }
+    consumer.assign(&all).expect("assigns");
+    let mut messages = Vec::new();
+    let mut deadline = Instant::now() + PATIENCE;
+    while Instant::now() < deadline {
+        if let Some(Ok(message)) = consumer.poll(Duration::from_millis(50)) {
+            messages.push(message.detach());
+            if messages.len() == n {
+                deadline = Instant::now() + Duration::from_millis(500);
+            }
+        }
+    }
+    messages
+}
+
+fn header<'a>(message: &'a OwnedMessage, name: &str) -> Option<&'a str> {
+    use rdkafka::message::Headers;
+    let found = message.headers()?.iter().find(|header| header.key == name)?;
+    std::str::from_utf8(found.value?).ok()
+}
+
+fn validator(name: &str) -> jsonschema::Validator {
+    let text = std::fs::read_to_string(repository().join(format!("docs/{name}.schema.json"))).expect("schema");
+    jsonschema::validator_for(&serde_json::from_str(&text).expect("JSON")).expect("a valid schema")
+}
+
+#[test]
+fn a_bad_record_becomes_a_dead_letter_with_its_bytes_and_the_reason() {
+    let good = flows()[0].json.clone().into_bytes();
+    let text = String::from_utf8(good.clone()).expect("text");
+    let edit = |from: &str, to: &str| Some(text.replacen(from, to, 1).into_bytes());
+    let megabyte = "x".repeat(1 << 20);
+    let cases: Vec<(Option<Vec<u8>>, Option<&str>)> = vec![
+        (Some(good.clone()), None),
+        (Some(Vec::new()), Some("empty")),
+        (None, Some("tombstone")),
+        (Some(good[..good.len() / 2].to_vec()), Some("truncated")),
+        (edit("\"dur\":", "\"dur\":\"1\",\"x\":"), Some("wrong_type")),
+        (edit("\"dur\":", "\"dur\":1e309,\"x\":"), Some("number_overflow")),
+        (edit("\"dur\":", "\"dur\":NaN,\"x\":"), None),
+        (edit("\"dur\":", "\"dur\":-Infinity,\"x\":"), None),
+        (edit("\"dur\":", "\"x\":"), Some("missing_column")),
+        (edit("{", "{\"dur\":1,"), Some("duplicate_column")),
+        (edit("\"proto\":\"", "\"proto\":\"never seen "), None),
+        (Some(vec![0; 100]), Some("syntax")),
+        (Some([&good[..], b"\xff"].concat()), Some("invalid_utf8")),
+        (Some(megabyte.clone().into_bytes()), Some("syntax")),
+        (edit("{", &format!("{{\"x\":\"{megabyte}\",")), None),
+        (Some(good), None),
+    ];
+    let kafka = kafka();
+    let values: Vec<_> = cases.iter().map(|(value, _)| value.clone()).collect();
+    produce(&kafka, &values);
+    let running = Running::start(&kafka);
+    let n_bad = cases.iter().filter(|(_, kind)| kind.is_some()).count();
+    let dead_letters = consume(&kafka, "demo.dlq", n_bad);
+    let verdicts = consume(&kafka, "demo.verdicts", cases.len() - n_bad);
+    let metrics = Arc::clone(&running.metrics);
+    running.stop().expect("stops cleanly");
+
+    // By place: message i went to partition i % 6, at offset i / 6.
+    let index = |partition: i32, offset: i64| (offset * i64::from(PARTITIONS) + i64::from(partition)) as usize;
+    let schema = validator("dead-letter");
+    assert_eq!(dead_letters.len(), n_bad);
+    let mut seen = Vec::new();
+    for letter in &dead_letters {
+        let number = |name| header(letter, name).expect(name).parse::<i64>().expect("a number");
+        let i = index(number("ids.partition") as i32, number("ids.offset"));
+        let (value, kind) = &cases[i];
+        assert_eq!(header(letter, "ids.kind"), *kind, "case {i}");
+        assert_eq!(letter.payload(), value.as_deref(), "the bytes of case {i}");
+        assert_eq!(letter.key(), Some(format!("key-{i}").as_bytes()), "the key of case {i}");
+        seen.push(i);
+
+        use rdkafka::message::Headers;
+        let numbers = ["partition", "offset", "timestamp_ms", "byte_offset"];
+        let fields = letter.headers().expect("headers").iter().map(|header| {
+            let field = header.key.strip_prefix("ids.").expect("our own header").to_owned();
+            let text = std::str::from_utf8(header.value.expect("a value")).expect("text");
+            let value = if numbers.contains(&field.as_str()) {
+                Value::from(text.parse::<i64>().expect("a number"))
+            } else {
+                Value::from(text)
+            };
+            (field, value)
+        });
+        let fields = Value::Object(fields.collect());
+        assert!(schema.is_valid(&fields), "{fields}");
+    }
+    seen.sort_unstable();
+    seen.dedup();
+    assert_eq!(seen.len(), n_bad, "each bad record once");
+
+    let schema = validator("verdict");
+    assert_eq!(verdicts.len(), cases.len() - n_bad);
+    for verdict in &verdicts {
+        let json: Value = serde_json::from_slice(verdict.payload().expect("a value")).expect("JSON");
+        assert!(schema.is_valid(&json), "{json}");
+        let (partition, offset) = (json["origin"]["partition"].as_i64(), json["origin"]["offset"].as_i64());
+        assert_eq!(partition, Some(i64::from(verdict.partition())), "a verdict goes to the partition of its flow");
+        let key = format!("demo/{}/{}", verdict.partition(), offset.expect("an offset"));
+        assert_eq!(verdict.key(), Some(key.as_bytes()));
+    }
+    assert_eq!(metrics.dead_letters.get(), n_bad as u64);
+    assert_eq!(metrics.records.get(), cases.len() as u64);
+    assert_eq!(metrics.offset_gaps.get(), 0);
+}
+
+#[test]
+fn a_restart_goes_on_where_the_last_run_committed() {
+    let kafka = kafka();
+    let values: Vec<_> = flows().into_iter().take(600).map(|flow| Some(flow.json.into_bytes())).collect();
+    for (round, half) in values.chunks(300).enumerate() {
+        produce(&kafka, half);
+        let running = Running::start(&kafka);
+        let verdicts = consume(&kafka, "demo.verdicts", 300 * (round + 1));
+        assert!(running.metrics.alerts.get() > 0);
+        running.stop().expect("stops cleanly");
+        let mut keys = BTreeMap::new();
+        for verdict in &verdicts {
+            *keys.entry(verdict.key().expect("a key").to_vec()).or_insert(0) += 1;
+        }
+        assert_eq!((verdicts.len(), keys.len()), (300 * (round + 1), 300 * (round + 1)), "round {round}");
+    }
+}
+
+#[test]
+fn what_is_not_acknowledged_is_not_committed() {
+    let kafka = kafka();
+    let values: Vec<_> = flows().into_iter().take(60).map(|flow| Some(flow.json.into_bytes())).collect();
+    produce(&kafka, &values);
+    let cluster: &MockCluster<'_, DefaultProducerContext> = kafka.cluster();
+    cluster.request_errors(RDKafkaApiKey::Produce, &[RDKafkaRespErr::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 20]);
+    let running = Running::start(&kafka);
+    let error = running.thread.join().expect("no panic").expect_err("the detector stops");
+    assert!(matches!(error, Error::Delivery { .. }), "{error}");
+    cluster.clear_request_errors(RDKafkaApiKey::Produce);
+
+    let running = Running::start(&kafka);
+    let verdicts = consume(&kafka, "demo.verdicts", 60);
+    running.stop().expect("stops cleanly");
+    let mut keys: Vec<_> = verdicts.iter().map(|verdict| verdict.key().expect("a key").to_vec()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), 60, "every record has a verdict in the end");
+}
+
+#[test]
+fn a_topic_that_is_not_there_is_named() {
+    let kafka = EmbeddedKafka::start(1).expect("starts");
+    let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), model()).expect("a detector");
+    let message = detector.run(&Shutdown::new()).expect_err("refused").to_string();
+    assert!(message.contains("`demo`"), "{message}");
+}
+
+#[test]
+fn a_replay_accounts_for_every_record() {
+    let kafka = kafka();
+    let load =
+        Load { rate: "20000".parse().expect("a rate"), malformed: "0.2".parse().expect("a share"), ..Load::default() };
+    let config = ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") };
+    let replay = Replay::new(config, flows()).expect("a replay");
+    let (sender, receipts) = std::sync::mpsc::channel();
+    let limit = Limit { records: Some(3_000), duration: None };
+    let summary =
+        replay.run(limit, &Shutdown::new(), move |receipt| sender.send(receipt).expect("sends")).expect("runs");
+    assert_eq!(summary.records, 3_000);
+    let receipts: BTreeMap<_, _> = receipts.iter().map(|receipt| (receipt.sequence, receipt)).collect();
+    assert_eq!(receipts.keys().copied().collect::<Vec<_>>(), (0..3_000).collect::<Vec<_>>());
+    let malformed = receipts.values().filter(|receipt| receipt.malformed.is_some()).count();
+    // 600 expected; six standard deviations.
+    assert!((470..730).contains(&malformed), "{malformed}");
+    let messages = consume(&kafka, "demo", 3_000);
+    assert_eq!(messages.len(), 3_000);
+    for message in &messages {
+        let sequence: u64 = header(message, headers::SEQUENCE).expect("a sequence number").parse().expect("a number");
+        let receipt = &receipts[&sequence];
+        assert_eq!((receipt.partition, receipt.offset), (message.partition(), message.offset()));
+        assert_eq!(receipt.label.as_deref(), header(message, headers::LABEL));
+        assert_eq!(receipt.malformed, header(message, headers::MALFORMED));
+        assert_eq!(message.key(), Some(sequence.to_string().as_bytes()));
+    }
+}
