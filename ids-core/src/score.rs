@@ -49,8 +49,9 @@ impl Scorer {
         &self.model
     }
 
-    /// Scores every record of a batch of the model's own schema.
-    pub fn score(&mut self, records: &FlowRecords) -> Scored<'_> {
+    /// The feature vectors, `[n, n_features]` row-major, of the records of a batch that have one: what
+    /// the forest is given.
+    pub fn features(&mut self, records: &FlowRecords) -> &[f64] {
         self.features.clear();
         self.outcomes.clear();
         let mut n_scored = 0;
@@ -59,6 +60,12 @@ impl Scorer {
             self.outcomes.push(outcome.map(|()| n_scored));
             n_scored += usize::from(self.outcomes.last().is_some_and(std::result::Result::is_ok));
         }
+        &self.features
+    }
+
+    /// Scores every record of a batch of the model's own schema.
+    pub fn score(&mut self, records: &FlowRecords) -> Scored<'_> {
+        self.features(records);
         self.model.engine().score(&self.features, &mut self.scores);
         Scored { scores: &self.scores, outcomes: &self.outcomes }
     }

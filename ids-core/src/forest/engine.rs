@@ -1,8 +1,9 @@
 //! The fast scorer: tree by tree over tiles of rows, several rows side by side.
 //!
 //! Walking all rows of a tile through one tree keeps that tree in the cache; walking several rows
-//! at once hides the latency of each one's loads. The votes of a row are added in tree order, class
-//! by class, so the sums are those of the [`reference`](super::reference) to the bit.
+//! at once hides the latency of each one's loads; and nothing branches on the data but the end of a
+//! tree. The votes of a row are added in tree order, class by class, so the sums are those of the
+//! [`reference`](super::reference) to the bit.
 
 use super::{CategorySet, Forest, Node, Scores, Test};
 
@@ -15,6 +16,10 @@ pub struct Engine {
     /// Per slot: the vote vector of a leaf.
     leaves: Vec<u32>,
     trees: Vec<CompiledTree>,
+    /// Features whose category sets became columns.
+    answers: Vec<Answers>,
+    /// Columns of a row: its features, then the answers.
+    n_columns: usize,
     /// Vote vectors, each padded with zeros to `padded_classes`.
     votes: Vec<f64>,
     padded_classes: usize,
@@ -31,21 +36,82 @@ struct CompiledTree {
 /// A leaf leads to itself: no value is `<= NaN`, so it goes to `left + 1`, its own position.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    /// The threshold; for a split on categories, the position of the set.
+    /// The threshold; for a split on a category set that is no column, the position of the set.
     operand: f64,
     left: u32,
-    /// The feature, and [`ON_CATEGORIES`] for a split on categories.
-    feature: u32,
+    /// The column, and [`ON_CATEGORIES`] for a split on a category set that is no column.
+    column: u32,
 }
 
 const ON_CATEGORIES: u32 = 1 << 31;
+
+/// What each value of a feature answers to all category sets on that feature: 0.0 where it goes left
+/// and 1.0 where it goes right. A split on a set is then one on a column, like every other.
+#[derive(Debug, Clone)]
+struct Answers {
+    feature: usize,
+    /// Position of the first answer among a row's columns.
+    first_column: usize,
+    /// The sets' positions, in the order of their columns.
+    sets: Vec<u32>,
+    n_categories: u32,
+    /// `[n_categories + 1, n_sets]`, row-major; the last row is that of an unknown value.
+    table: Vec<f64>,
+}
+
+/// Category sets that may become columns: beyond that, filling them in costs more than asking.
+const MOST_ANSWERS: usize = 256;
 
 /// Rows walked side by side: enough independent loads in flight to hide their latency, few enough
 /// positions to stay in registers.
 const LANES: usize = 8;
 
-/// Rows per tile: their features and leaf numbers stay in the second-level cache together with a tree.
-const TILE: usize = 256;
+/// Rows per tile of a forest that fits the second-level cache: so few that they stay in the first.
+const SMALL_TILE: usize = 64;
+/// Rows per tile of a larger forest: so many that it pays to fetch each tree again for every tile.
+const LARGE_TILE: usize = 512;
+/// Nodes that fit the second-level cache, at 16 bytes each.
+const SMALL_FOREST: usize = 32_768;
+
+impl Answers {
+    /// Columns for the category sets of `forest`, from `first_column` on; none where they are too many.
+    fn compile(forest: &Forest, mut first_column: usize) -> Vec<Self> {
+        let mut pairs: Vec<_> = forest
+            .nodes
+            .iter()
+            .filter_map(|node| match *node {
+                Node::Split { feature, test: Test::OneOf(set), .. } => Some((feature as usize, set)),
+                _ => None,
+            })
+            .collect();
+        pairs.sort_unstable();
+        pairs.dedup();
+        if pairs.len() > MOST_ANSWERS {
+            return Vec::new();
+        }
+        let answers = pairs.chunk_by(|(a, _), (b, _)| a == b).map(|pairs| {
+            let sets: Vec<u32> = pairs.iter().map(|&(_, set)| set).collect();
+            let of = |set: &u32| &forest.sets[*set as usize];
+            // Beyond the categories of the largest set a value is unknown to all of them.
+            let n_categories = sets.iter().map(|set| of(set).n_categories).max().unwrap_or(0);
+            let values = (0..n_categories).map(f64::from).chain([f64::NAN]);
+            let table =
+                values.flat_map(|x| sets.iter().map(move |set| f64::from(u8::from(!of(set).holds(x))))).collect();
+            let own_column = first_column;
+            first_column += sets.len();
+            Self { feature: pairs[0].0, first_column: own_column, sets, n_categories, table }
+        });
+        answers.collect()
+    }
+
+    /// The answers of the value `x`.
+    fn of(&self, x: f64) -> &[f64] {
+        let category = x as u32;
+        let is_known = f64::from(category) == x && category < self.n_categories;
+        let row = if is_known { category } else { self.n_categories };
+        &self.table[row as usize * self.sets.len()..][..self.sets.len()]
+    }
+}
 
 impl Engine {
     /// Compiles `forest`.
@@ -57,11 +123,14 @@ impl Engine {
             votes.extend_from_slice(vector);
             votes.resize(votes.len().next_multiple_of(padded_classes), 0.0);
         }
+        let answers = Answers::compile(forest, forest.n_features);
         let mut engine = Self {
             forest: forest.clone(),
             slots: Vec::with_capacity(forest.n_nodes()),
             leaves: Vec::with_capacity(forest.n_nodes()),
             trees: Vec::with_capacity(forest.n_trees()),
+            n_columns: forest.n_features + answers.iter().map(|answers| answers.sets.len()).sum::<usize>(),
+            answers,
             votes,
             padded_classes,
         };
@@ -86,21 +155,31 @@ impl Engine {
         while let Some(&position) = queue.get(next) {
             let own = (root + next) as u32;
             let (slot, leaf) = match self.forest.nodes[position as usize] {
-                Node::Leaf { votes } => (Slot { operand: f64::NAN, left: own.wrapping_sub(1), feature: 0 }, votes),
+                Node::Leaf { votes } => (Slot { operand: f64::NAN, left: own.wrapping_sub(1), column: 0 }, votes),
                 Node::Split { feature, test, left, right } => {
                     let left_slot = (root + queue.len()) as u32;
                     queue.extend([left, right]);
-                    let (operand, kind) = match test {
-                        Test::AtMost(threshold) => (threshold, 0),
-                        Test::OneOf(set) => (f64::from(set), ON_CATEGORIES),
+                    let (operand, column) = match test {
+                        Test::AtMost(threshold) => (threshold, feature),
+                        Test::OneOf(set) => match self.column_of(feature, set) {
+                            Some(column) => (0.5, column),
+                            None => (f64::from(set), feature | ON_CATEGORIES),
+                        },
                     };
-                    (Slot { operand, left: left_slot, feature: feature | kind }, 0)
+                    (Slot { operand, left: left_slot, column }, 0)
                 }
             };
             self.slots.push(slot);
             self.leaves.push(leaf);
             next += 1;
         }
+    }
+
+    /// The column with the answers to a category set, if it became one.
+    fn column_of(&self, feature: u32, set: u32) -> Option<u32> {
+        let answers = self.answers.iter().find(|answers| answers.feature == feature as usize)?;
+        let position = answers.sets.binary_search(&set).ok()?;
+        Some((answers.first_column + position) as u32)
     }
 
     /// Scores rows of `features`, `[n_rows, n_features]` row-major.
@@ -111,14 +190,27 @@ impl Engine {
         let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes);
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         scores.reset(features.len() / n_features, n_classes);
-        // Leaves of the tile's rows, `[row, tree]`.
-        let mut leaves = vec![0; TILE.min(scores.n_rows()) * self.trees.len()];
-        for first in (0..scores.n_rows()).step_by(TILE) {
-            let n_rows = TILE.min(scores.n_rows() - first);
-            let tile = &features[first * n_features..][..n_rows * n_features];
-            self.walk(tile, n_rows, &mut leaves);
+        let tile_rows = if self.slots.len() <= SMALL_FOREST { SMALL_TILE } else { LARGE_TILE };
+        let has_sets = self.slots.iter().any(|slot| slot.column & ON_CATEGORIES != 0);
+        // Leaves of the tile's rows, `[row, tree]`, and its columns, `[row, column]`.
+        let mut leaves = vec![0; tile_rows * self.trees.len()];
+        let mut columns = vec![0.0; tile_rows * self.n_columns];
+        for (tile, rows) in features.chunks(tile_rows * n_features).enumerate() {
+            let n_rows = rows.len() / n_features;
+            for (row, columns) in rows.chunks_exact(n_features).zip(columns.chunks_exact_mut(self.n_columns)) {
+                columns[..n_features].copy_from_slice(row);
+                for answers in &self.answers {
+                    let answer = answers.of(row[answers.feature]);
+                    columns[answers.first_column..][..answer.len()].copy_from_slice(answer);
+                }
+            }
+            if has_sets {
+                self.walk::<true>(&columns, n_rows, &mut leaves);
+            } else {
+                self.walk::<false>(&columns, n_rows, &mut leaves);
+            }
             for (row, leaves) in leaves.chunks_exact(self.trees.len()).take(n_rows).enumerate() {
-                let at = (first + row) * n_classes;
+                let at = (tile * tile_rows + row) * n_classes;
                 let raw = &mut scores.raw[at..][..n_classes];
                 match self.padded_classes {
                     4 => self.sum_votes::<4>(leaves, raw),
@@ -128,51 +220,43 @@ impl Engine {
                     _ => self.sum_votes_of_any_width(leaves, raw),
                 }
                 let probability = &mut scores.probability[at..][..n_classes];
-                scores.prediction[first + row] = self.forest.decide(raw, probability);
+                scores.prediction[tile * tile_rows + row] = self.forest.decide(raw, probability);
             }
         }
     }
 
-    /// Finds the leaf of every row of a tile in every tree.
-    fn walk(&self, tile: &[f64], n_rows: usize, leaves: &mut [u32]) {
-        let n_features = self.forest.n_features;
+    /// Finds the leaf of each of the first `n_rows` rows of a tile in every tree. Rows beyond them,
+    /// up to a whole number of lanes, are walked too: they hold what an earlier tile left.
+    fn walk<const HAS_SETS: bool>(&self, columns: &[f64], n_rows: usize, leaves: &mut [u32]) {
         let n_trees = self.trees.len();
         for (t, tree) in self.trees.iter().enumerate() {
-            let mut row = 0;
-            while row + LANES <= n_rows {
-                let rows: [&[f64]; LANES] =
-                    std::array::from_fn(|lane| &tile[(row + lane) * n_features..][..n_features]);
+            let blocks = columns.chunks_exact(LANES * self.n_columns).take(n_rows.div_ceil(LANES));
+            for (block, leaves) in blocks.zip(leaves.chunks_exact_mut(LANES * n_trees)) {
                 let mut at = [tree.root; LANES];
                 for _ in 0..tree.depth {
                     let before = at;
                     for lane in 0..LANES {
-                        at[lane] = self.step(at[lane], rows[lane]);
+                        at[lane] = self.step::<HAS_SETS>(at[lane], &block[lane * self.n_columns..]);
                     }
-                    if at == before {
+                    if HAS_SETS && at == before {
                         break;
                     }
                 }
                 for lane in 0..LANES {
-                    leaves[(row + lane) * n_trees + t] = self.leaves[at[lane] as usize];
+                    leaves[lane * n_trees + t] = self.leaves[at[lane] as usize];
                 }
-                row += LANES;
-            }
-            for row in row..n_rows {
-                let x = &tile[row * n_features..][..n_features];
-                let at = (0..tree.depth).fold(tree.root, |at, _| self.step(at, x));
-                leaves[row * n_trees + t] = self.leaves[at as usize];
             }
         }
     }
 
     #[inline(always)]
-    fn step(&self, at: u32, x: &[f64]) -> u32 {
+    fn step<const HAS_SETS: bool>(&self, at: u32, row: &[f64]) -> u32 {
         let slot = self.slots[at as usize];
-        let goes_left = if slot.feature & ON_CATEGORIES == 0 {
-            x[slot.feature as usize] <= slot.operand
-        } else {
+        let goes_left = if HAS_SETS && slot.column & ON_CATEGORIES != 0 {
             let set: &CategorySet = &self.forest.sets[slot.operand as usize];
-            set.holds(x[(slot.feature & !ON_CATEGORIES) as usize])
+            set.holds(row[(slot.column & !ON_CATEGORIES) as usize])
+        } else {
+            row[slot.column as usize] <= slot.operand
         };
         slot.left.wrapping_add(u32::from(!goes_left))
     }
