@@ -137,3 +137,12 @@ fn a_policy_that_cannot_work_is_refused() {
         assert!(message.contains(expected), "{message}");
     }
 }
+
+#[test]
+fn the_documented_schema_file_is_one() {
+    let text = fs::read_to_string(repository().join("docs/schema-file.md")).expect("file");
+    let (_, rest) = text.split_once("```toml").expect("an example");
+    let (example, _) = rest.split_once("```").expect("its end");
+    let schema = Schema::from_toml(example).expect("a valid schema");
+    assert_eq!(schema.labels().and_then(|labels| labels.class("norm")), Some("normal"));
+}

@@ -175,6 +175,11 @@ impl Replay {
             client.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
         let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
 
+        // Connected before the clock starts, or the first records would wait for it.
+        let doing = format!("asking for topic `{}`", self.config.topic);
+        let topic = Some(self.config.topic.as_str());
+        producer.client().fetch_metadata(topic, Duration::from_secs(10)).map_err(Error::kafka(doing))?;
+
         let start = Instant::now();
         let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         // A stream of its own: how many records are malformed does not change when they arrive.

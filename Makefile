@@ -1,0 +1,98 @@
+# The menu. Each target does all its own set-up; `make help` lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Extra arguments of the programs, e.g. make demo ARGS="--seconds 60 --malformed 0.01"
+ARGS ?=
+# Where real flows are, if they are there (see README.md).
+IDS_DATA ?= $(wildcard $(abspath ../shared/data))
+ifneq ($(IDS_DATA),)
+export IDS_DATA
+endif
+
+TOOLS := target/tools
+VENV := target/venv
+CARGO_DENY := $(TOOLS)/bin/cargo-deny
+PYTHON := $(VENV)/bin/python
+
+.PHONY: help
+help: ## Show this menu
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
+	cargo run --quiet --release --bin demo -- $(ARGS)
+
+.PHONY: test
+test: toolchain format clippy deny unit package ## Everything that must pass: format, lints, licences, tests, packages
+
+.PHONY: test-long
+test-long: test spark-check ## make test, and Spark itself scores again what is committed
+
+.PHONY: toolchain
+toolchain:
+	@missing() { echo "missing: $$1"; echo "  $$2"; exit 1; }; \
+	command -v cargo > /dev/null || missing "Rust (cargo)" "install it with rustup; Rust 1.88 or later"; \
+	command -v cc > /dev/null || missing "a C compiler (cc)" "Debian, Ubuntu: apt install build-essential"; \
+	command -v pkg-config > /dev/null || missing "pkg-config" "Debian, Ubuntu: apt install pkg-config"; \
+	pkg-config --exists openssl || missing "the OpenSSL headers" "Debian, Ubuntu: apt install libssl-dev"; \
+	pkg-config --exists zlib || missing "the zlib headers" "Debian, Ubuntu: apt install zlib1g-dev"
+
+.PHONY: format
+format: ## Check the format of the code
+	cargo fmt --all --check
+
+.PHONY: clippy
+clippy: ## Lint, warnings denied
+	cargo clippy --workspace --all-targets --all-features -- -D warnings
+
+.PHONY: deny
+deny: $(CARGO_DENY) ## Check licences, bans and sources of all dependencies
+	$(CARGO_DENY) --log-level error --all-features check bans licenses sources
+
+# A few minutes, once: then it stays in target/.
+$(CARGO_DENY):
+	cargo install --quiet --locked cargo-deny --version 0.20.2 --root $(TOOLS)
+
+.PHONY: unit
+unit: ## Unit, integration and doc tests, and the demo for a few seconds
+	@test -f "$(IDS_DATA)/unsw-nb15/flows.csv" || echo "SKIPPED: tests on real flows; set IDS_DATA to the directory that holds unsw-nb15/flows.csv"
+	cargo test --workspace --all-features
+
+.PHONY: package
+package: ## Build the packages as they would be published, and use one from outside
+	cargo package --allow-dirty -p ids-core -p ids-kafka
+	./examples/outside/check
+
+.PHONY: bench
+bench: toolchain ## How many flows a second one core decodes and scores
+	cargo bench -p ids-benches -- $(ARGS)
+
+.PHONY: train
+train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA, Java and about 20 minutes)
+	$(PYTHON) notebooks/02_train.py $(ARGS)
+
+.PHONY: golden
+golden: $(PYTHON) ## Let Spark score again what the golden tests compare with
+	./testdata/golden.sh testdata/golden
+
+.PHONY: spark-check
+spark-check: $(PYTHON) ## Check that Spark still gives what is committed: goldens and synthetic flows
+	$(PYTHON) testdata/synthesize.py sample --rows 9000 --seed 7 --output target/synthetic.csv
+	cmp target/synthetic.csv testdata/synthetic-unsw-nb15.csv
+	./testdata/golden.sh target/golden
+	@for file in target/golden/*; do cmp "$$file" "testdata/golden/$$(basename "$$file")"; done
+	@echo "Spark's output and the synthetic flows are as committed"
+
+$(PYTHON): notebooks/requirements.txt
+	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
+	@command -v java > /dev/null || { echo "missing: Java 17, which Spark needs"; exit 1; }
+	python3 -m venv $(VENV)
+	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt
+	@touch $@
+
+.PHONY: clean
+clean: ## Remove everything that was built
+	rm -rf target

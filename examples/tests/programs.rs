@@ -1,0 +1,201 @@
+//! The programs as their users run them.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn run(program: &str, arguments: &[&str]) -> Output {
+    let path = match program {
+        "ids" => env!("CARGO_BIN_EXE_ids"),
+        "demo" => env!("CARGO_BIN_EXE_demo"),
+        "producer" => env!("CARGO_BIN_EXE_producer"),
+        "detector" => env!("CARGO_BIN_EXE_detector"),
+        other => panic!("no program {other}"),
+    };
+    Command::new(path).args(arguments).current_dir(repository()).output().expect("runs")
+}
+
+fn succeed(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{program} {arguments:?}: {errors}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn fail(program: &str, arguments: &[&str]) -> String {
+    let output = run(program, arguments);
+    assert!(!output.status.success(), "{program} {arguments:?} succeeded");
+    String::from_utf8(output.stderr).expect("UTF-8")
+}
+
+const SMALL: &str = "models/unsw-nb15-small";
+const FLOWS: &str = "testdata/synthetic-unsw-nb15.csv";
+
+#[test]
+fn inspect_shows_the_model() {
+    let text = succeed("ids", &["inspect", SMALL]);
+    for expected in
+        ["saved by    Spark 3.5.9", "50 trees", "depth 6, 42 features", "Normal", "(benign)", "VectorAssembler"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+#[test]
+fn score_writes_a_line_per_row_in_order() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    let mut lines: Vec<_> = text.lines().take(2_001).map(str::to_owned).collect();
+    lines[1] = "too,short".into();
+    lines[1_500] = lines[1_500].replacen(",", ",abc", 1);
+    let input = directory.path().join("flows.csv");
+    std::fs::write(&input, lines.join("\n")).expect("writes");
+    let output = directory.path().join("verdicts.jsonl");
+    succeed(
+        "ids",
+        &[
+            "score",
+            "--model",
+            SMALL,
+            "--input",
+            input.to_str().expect("a path"),
+            "--output",
+            output.to_str().expect("a path"),
+        ],
+    );
+    let verdicts = std::fs::read_to_string(output).expect("output");
+    let verdicts: Vec<Value> = verdicts.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(verdicts.len(), 2_000);
+    for (i, verdict) in verdicts.iter().enumerate() {
+        let bad = [(0, "row_too_short"), (1_499, "wrong_type")].iter().find(|(row, _)| *row == i);
+        let (row, kind) = match bad {
+            Some((_, kind)) => (&verdict["offset"], Some(*kind)),
+            None => (&verdict["origin"]["offset"], None),
+        };
+        assert_eq!(row.as_u64(), Some(i as u64 + 1), "{verdict}");
+        assert_eq!(verdict["kind"].as_str(), kind);
+    }
+}
+
+#[test]
+fn score_reads_json_lines_from_standard_input() {
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    let mut rows = text.lines();
+    let names: Vec<_> = rows.next().expect("a header").split(',').collect();
+    let cells = rows
+        .next()
+        .expect("a row")
+        .split(',')
+        .map(|cell| if cell.parse::<f64>().is_ok() { cell.to_owned() } else { format!("\"{cell}\"") });
+    let fields: Vec<_> = names.iter().zip(cells).map(|(name, cell)| format!("\"{name}\":{cell}")).collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_ids"))
+        .args(["score", "--model", SMALL, "--input", "-"])
+        .current_dir(repository())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("runs");
+    let mut input = child.stdin.take().expect("standard input");
+    writeln!(input, "{{{}}}\nnonsense", fields.join(",")).expect("writes");
+    drop(input);
+    let output = String::from_utf8(child.wait_with_output().expect("ends").stdout).expect("UTF-8");
+    let lines: Vec<Value> = output.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    assert_eq!(lines.len(), 2);
+    assert!(lines[0]["probability"].is_f64());
+    assert_eq!(lines[1]["kind"], "syntax");
+}
+
+#[test]
+fn evaluate_prints_what_it_writes_and_import_changes_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
+    let (model, json) = (file("model.ids"), file("quality.json"));
+    let imported = succeed("ids", &["import", SMALL, &model]);
+    assert!(imported.contains("50 trees"), "{imported}");
+    let of_directory = succeed("ids", &["evaluate", "--model", SMALL, "--input", FLOWS]);
+    let of_file = succeed("ids", &["evaluate", "--model", &model, "--input", FLOWS, "--json", &json]);
+    assert_eq!(of_directory, of_file);
+    let quality: Value = serde_json::from_str(&std::fs::read_to_string(json).expect("figures")).expect("JSON");
+    let accuracy = format!("{:.2} %", 100.0 * quality["accuracy"].as_f64().expect("a figure"));
+    assert!(of_file.contains(&accuracy), "{accuracy} in {of_file}");
+    assert_eq!(quality["rows"], 9_000);
+}
+
+#[test]
+fn errors_say_what_is_wrong() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("writes");
+        path.to_str().expect("a path").to_owned()
+    };
+    let header_only = file(
+        "header.csv",
+        std::fs::read_to_string(repository().join(FLOWS)).expect("flows").lines().next().expect("a header"),
+    );
+    let narrow = file("narrow.csv", "dur,proto\n1,tcp\n");
+    let twice = file("twice.csv", "dur,proto,dur\n1,tcp,1\n");
+    let nothing = file("nothing.csv", "");
+    let no_model = directory.path().to_str().expect("a path").to_owned();
+    let unknown_key = file("unknown.toml", "colour = 'red'\n");
+    let cases: [(&str, &[&str], &str); 12] = [
+        ("ids", &["inspect", &no_model], "it has no metadata directory"),
+        ("ids", &["inspect", FLOWS], "not a model file"),
+        ("ids", &["inspect", "absent"], "absent"),
+        ("ids", &["evaluate", "--model", SMALL, "--input", &header_only], "has no labelled flow"),
+        ("ids", &["evaluate", "--model", SMALL, "--input", &narrow], "cannot supply"),
+        ("ids", &["score", "--model", SMALL, "--input", &twice], "named twice"),
+        ("ids", &["score", "--model", SMALL, "--input", &nothing], "is empty"),
+        ("demo", &["--rate", "0"], "a rate above 0"),
+        ("demo", &["--burst-power", "1.0"], "1.1 or more"),
+        ("producer", &["--config", &unknown_key], "unknown key `colour`"),
+        ("detector", &["--config", &unknown_key], "unknown key `colour`"),
+        ("detector", &["--class-threshold", "Dos=0.5"], "no attack class"),
+    ];
+    for (program, arguments, expected) in cases {
+        let message = fail(program, arguments);
+        assert!(message.contains(expected), "{program} {arguments:?}: {message}");
+    }
+}
+
+#[test]
+fn help_teaches() {
+    for (program, expected) in
+        [("ids", "evaluate"), ("demo", "--report"), ("producer", "MSG_RATE"), ("detector", "BOOTSTRAP_SERVERS")]
+    {
+        let help = succeed(program, &["--help"]);
+        assert!(help.contains(expected), "{expected} in {help}");
+    }
+}
+
+/// The demo as the README shows it, shorter, with one record in a hundred malformed.
+#[test]
+fn the_demo_loses_nothing() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("report.json");
+    let arguments = ["--seconds", "5", "--malformed", "0.01", "--report", path.to_str().expect("a path")];
+    let printed = succeed("demo", &arguments);
+    assert!(printed.contains("SYNTHETIC"), "{printed}");
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(path).expect("a report")).expect("JSON");
+    let count = |key: &str| report[key].as_u64().expect(key);
+    assert!(count("rows_produced") > 3_000, "{report}");
+    assert_eq!(count("rows_lost"), 0);
+    assert_eq!(count("rows_duplicated"), 0);
+    assert!(count("rows_malformed") > 10, "{report}");
+    assert_eq!(count("rows_dead_lettered"), count("rows_malformed"), "every malformed record, and no other");
+    assert_eq!(count("rows_scored") + count("rows_dead_lettered"), count("rows_produced"));
+    assert!(count("alerts") > 100);
+    for pointer in ["/rows_per_second", "/latency_ms/p50", "/latency_ms/p99", "/quality/accuracy", "/quality/macro_f1"]
+    {
+        assert!(report.pointer(pointer).and_then(Value::as_f64).is_some_and(|x| x > 0.0), "{pointer} in {report}");
+    }
+    assert!(report["quality"]["false_alarm_rate"].as_f64().expect("a figure") < 0.05);
+    // What the detector said is what the model says of these flows.
+    assert!((report["quality"]["accuracy"].as_f64().expect("a figure") - 0.87).abs() < 0.05, "{report}");
+}
