@@ -11,7 +11,7 @@ pub(crate) fn repository() -> PathBuf {
 /// The directory with real data: `IDS_DATA`, else `../shared/data` beside the repository, if it is there.
 pub(crate) fn real_data() -> Option<PathBuf> {
     let beside = || Some(repository().join("../shared/data")).filter(|path| path.is_dir());
-    std::env::var_os("IDS_DATA").map(PathBuf::from).or_else(beside)
+    std::env::var_os("IDS_DATA").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(beside)
 }
 
 pub(crate) fn bits_of(values: &[f64]) -> Vec<u64> {
