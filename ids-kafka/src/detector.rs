@@ -4,6 +4,7 @@
 //! record's offset is committed only after everything said of it is acknowledged, so a detector that
 //! is killed repeats some records and loses none.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -160,10 +161,19 @@ impl Group {
     }
 }
 
-/// A batch of records as they were consumed: those that were decoded lie in `records`, in order.
+/// A batch of messages as they were consumed: those that were decoded lie in `records`, in order.
 struct Batch<'a> {
-    messages: Vec<(BorrowedMessage<'a>, Option<RecordError>)>,
+    messages: Vec<Consumed<'a>>,
     records: FlowRecords,
+    /// Partitions taken away while the batch filled.
+    revoked: BTreeSet<i32>,
+}
+
+struct Consumed<'a> {
+    message: BorrowedMessage<'a>,
+    error: Option<RecordError>,
+    /// Its partition was taken away after it was consumed: the new owner consumes it again.
+    is_revoked: bool,
 }
 
 /// How many partitions the topics have that are written to.
@@ -218,11 +228,11 @@ impl Detector {
         let mut last_commit = Instant::now();
         while !shutdown.is_requested() {
             let batch = next_batch(&consumer, &mut decoder, records)?;
+            self.count(&batch, &mut expected);
             if !batch.messages.is_empty() {
-                self.count_gaps(&batch, &mut expected);
-                let ticket = outbox.ticket();
-                let next = self.send_batch(&batch, &mut scorer, &outbox, &ticket, &widths, group)?;
-                outbox.seal(&ticket);
+                let ticket = Ticket::open();
+                let next = self.send_batch(&batch, &mut scorer, &outbox, &ticket, &widths)?;
+                ticket.seal();
                 lock(&group.progress).push(ticket, next);
             }
             records = batch.records;
@@ -271,9 +281,12 @@ impl Detector {
         })
     }
 
-    fn count_gaps(&self, batch: &Batch<'_>, expected: &mut Offsets) {
+    /// Counts the records of a batch, and offsets that were passed over.
+    fn count(&self, batch: &Batch<'_>, expected: &mut Offsets) {
         self.metrics.records.add(batch.messages.len() as u64);
-        for (message, _) in &batch.messages {
+        // What another member consumed meanwhile is no gap.
+        expected.retain(|partition, _| !batch.revoked.contains(partition));
+        for Consumed { message, .. } in &batch.messages {
             let next = expected.insert(message.partition(), message.offset() + 1);
             // A smaller offset is a record seen again after a rebalance: no gap.
             let gap = next.map_or(0, |next| message.offset() - next).max(0);
@@ -289,19 +302,16 @@ impl Detector {
         outbox: &Outbox,
         ticket: &Arc<Ticket>,
         widths: &Widths,
-        group: &Group,
     ) -> Result<Offsets> {
-        // Partitions that were taken away while the batch filled: their new owner scores these records.
-        let revoked = lock(&group.progress).take_revoked();
         let scored = scorer.score(&batch.records);
         let mut counts = BatchCounts::default();
         let mut next = Offsets::new();
         let mut decoded = 0..;
         let mut verdict_json = Vec::new();
-        for (message, error) in &batch.messages {
+        for Consumed { message, error, is_revoked } in &batch.messages {
             let index = if error.is_none() { decoded.next() } else { None };
             let partition = message.partition();
-            if revoked.contains(&partition) {
+            if *is_revoked {
                 continue;
             }
             next.insert(partition, message.offset() + 1);
@@ -362,17 +372,26 @@ fn next_batch<'a>(
     mut records: FlowRecords,
 ) -> Result<Batch<'a>> {
     records.clear();
-    let mut messages = Vec::new();
+    let mut messages: Vec<Consumed<'_>> = Vec::new();
+    let mut revoked = BTreeSet::new();
     let mut deadline = Instant::now() + IDLE_WAIT;
     while messages.len() < BATCH_RECORDS {
         let wait = deadline.saturating_duration_since(Instant::now());
-        match consumer.poll(wait) {
+        let polled = consumer.poll(wait);
+        // Partitions come and go inside of `poll`, before it gives the next message. What was consumed
+        // before is the new owner's; what comes after, should the partition come back, is ours.
+        let taken = lock(&consumer.context().progress).take_revoked();
+        for consumed in messages.iter_mut().filter(|consumed| taken.contains(&consumed.message.partition())) {
+            consumed.is_revoked = true;
+        }
+        revoked.extend(taken);
+        match polled {
             Some(Ok(message)) => {
                 if messages.is_empty() {
                     deadline = Instant::now() + BATCH_WAIT;
                 }
                 let decoded = decoder.decode(message.offset() as u64, message.payload(), &mut records);
-                messages.push((message, decoded.err()));
+                messages.push(Consumed { message, error: decoded.err(), is_revoked: false });
             }
             // librdkafka reconnects by itself; only a fatal error is the end.
             Some(Err(error)) => {
@@ -384,7 +403,7 @@ fn next_batch<'a>(
             None => {}
         }
     }
-    Ok(Batch { messages, records })
+    Ok(Batch { messages, records, revoked })
 }
 
 fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {

@@ -33,6 +33,21 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// A ticket for the messages of a batch. It counts the batch itself as one message until it is
+    /// [sealed](Self::seal), so that it cannot be done before all are sent.
+    pub(crate) fn open() -> Arc<Self> {
+        Arc::new(Self { outstanding: AtomicUsize::new(1) })
+    }
+
+    /// All messages of the batch are sent.
+    pub(crate) fn seal(&self) {
+        self.acknowledge();
+    }
+
+    fn acknowledge(&self) {
+        self.outstanding.fetch_sub(1, Ordering::Release);
+    }
+
     pub(crate) fn is_done(&self) -> bool {
         self.outstanding.load(Ordering::Acquire) == 0
     }
@@ -50,9 +65,7 @@ impl ProducerContext for Acknowledgements {
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Arc<Ticket>) {
         match result {
-            Ok(_) => {
-                ticket.outstanding.fetch_sub(1, Ordering::Release);
-            }
+            Ok(_) => ticket.acknowledge(),
             // The ticket stays open, so what it covers is never committed.
             Err((error, message)) => {
                 let _ = self.failure.set((message.topic().to_owned(), error.clone()));
@@ -84,16 +97,6 @@ impl Outbox {
         let context = Acknowledgements { failure: Arc::clone(&failure) };
         let producer = config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
         Ok(Self { producer, failure })
-    }
-
-    /// A ticket for the messages of a batch. It counts the batch itself as one message until it is
-    /// [sealed](Self::seal), so that it cannot be done before all are sent.
-    pub(crate) fn ticket(&self) -> Arc<Ticket> {
-        Arc::new(Ticket { outstanding: AtomicUsize::new(1) })
-    }
-
-    pub(crate) fn seal(&self, ticket: &Ticket) {
-        ticket.outstanding.fetch_sub(1, Ordering::Release);
     }
 
     /// Hands a message to librdkafka; waits while its queue is full.
