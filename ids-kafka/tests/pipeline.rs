@@ -52,7 +52,10 @@ struct Running {
 
 impl Running {
     fn start(kafka: &EmbeddedKafka) -> Self {
-        let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), model()).expect("a detector");
+        let mut connection = kafka.connection();
+        // Members learn of a rebalance by their heartbeat.
+        connection.properties.push(("heartbeat.interval.ms".into(), "200".into()));
+        let detector = Detector::new(DetectorConfig::new(connection, "demo"), model()).expect("a detector");
         let (stop, metrics) = (Shutdown::new(), Arc::clone(detector.metrics()));
         let flag = stop.clone();
         Self { stop, metrics, thread: thread::spawn(move || detector.run(&flag)) }
@@ -268,4 +271,43 @@ fn a_replay_accounts_for_every_record() {
         assert_eq!(receipt.malformed, header(message, headers::MALFORMED));
         assert_eq!(message.key(), Some(sequence.to_string().as_bytes()));
     }
+}
+
+#[test]
+fn members_come_and_go_and_every_record_has_a_verdict() {
+    let kafka = kafka();
+    let load =
+        Load { rate: "500".parse().expect("a rate"), burst_prob: "0".parse().expect("a share"), ..Load::default() };
+    let replay = Replay::new(ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") }, flows());
+    let replay = replay.expect("a replay");
+    let stop_replay = Shutdown::new();
+    let flag = stop_replay.clone();
+    let sending = thread::spawn(move || replay.run(Limit::default(), &flag, |_| ()).expect("runs").records);
+
+    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+        let start = Instant::now();
+        while !is_so() {
+            assert!(start.elapsed() < PATIENCE, "{what}");
+            thread::sleep(Duration::from_millis(20));
+        }
+        eprintln!("{what} after {:?}", start.elapsed());
+    };
+    let first = Running::start(&kafka);
+    wait_for("the first member owns all", &|| first.metrics.assigned_partitions() == PARTITIONS as u64);
+    let second = Running::start(&kafka);
+    let both = || (first.metrics.assigned_partitions(), second.metrics.assigned_partitions());
+    wait_for("the members share", &|| both() == (3, 3));
+    thread::sleep(Duration::from_secs(1));
+    first.stop().expect("stops cleanly");
+    wait_for("the second member owns all", &|| second.metrics.assigned_partitions() == PARTITIONS as u64);
+    thread::sleep(Duration::from_secs(1));
+    stop_replay.request();
+    let sent = sending.join().expect("no panic") as usize;
+    let verdicts = consume(&kafka, "demo.verdicts", sent);
+    second.stop().expect("stops cleanly");
+
+    let mut keys: Vec<_> = verdicts.iter().map(|verdict| verdict.key().expect("a key").to_vec()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), sent, "of {} verdicts", verdicts.len());
 }
