@@ -108,9 +108,11 @@ pub struct Summary {
 }
 
 /// Sends flows over and over.
-pub struct Replay {
+pub struct Replay<F: Fn(Receipt) + Send + Sync + 'static> {
     config: ReplayConfig,
     flows: Vec<Flow>,
+    producer: ThreadedProducer<Receipts<F>>,
+    failure: Arc<OnceLock<KafkaError>>,
 }
 
 /// What is remembered of a record until it is acknowledged.
@@ -144,42 +146,36 @@ impl<F: Fn(Receipt) + Send + Sync> ProducerContext for Receipts<F> {
     }
 }
 
-impl Replay {
-    /// A replay of `flows`, which start over when they are all sent.
+impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
+    /// A replay of `flows`, which start over when they are all sent. `receive` gets a receipt for each
+    /// record, from another thread. It connects at once: an idempotent producer needs about half a
+    /// second from here until its first record can leave.
     ///
     /// # Errors
-    /// [`Error::Config`] where there are none.
-    pub fn new(config: ReplayConfig, flows: Vec<Flow>) -> Result<Self> {
+    /// [`Error::Config`] where there are no flows; [`Error::Kafka`] where Kafka or the topic is out of
+    /// reach.
+    pub fn new(config: ReplayConfig, flows: Vec<Flow>, receive: F) -> Result<Self> {
         if flows.is_empty() {
             return Err(Error::Config("there are no flows to replay".into()));
         }
-        Ok(Self { config, flows })
-    }
-
-    /// Sends until the limit or until shutdown is requested, then waits for every acknowledgement.
-    /// `receive` gets a receipt for each record, from another thread.
-    ///
-    /// # Errors
-    /// [`Error::Kafka`] where it cannot start; [`Error::Delivery`] where a record failed for good.
-    pub fn run(
-        &self,
-        limit: Limit,
-        shutdown: &Shutdown,
-        receive: impl Fn(Receipt) + Send + Sync + 'static,
-    ) -> Result<Summary> {
-        let mut client = self.config.connection.client(&OWNED)?;
+        let mut client = config.connection.client(&OWNED)?;
         set_defaults(&mut client, &DEFAULTS);
         let failure = Arc::new(OnceLock::new());
         let context = Receipts { receive, failure: Arc::clone(&failure) };
         let producer: ThreadedProducer<_> =
             client.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
-
-        // Connected before the clock starts, or the first records would wait for it.
-        let doing = format!("asking for topic `{}`", self.config.topic);
-        let topic = Some(self.config.topic.as_str());
+        let doing = format!("asking for topic `{}`", config.topic);
+        let topic = Some(config.topic.as_str());
         producer.client().fetch_metadata(topic, Duration::from_secs(10)).map_err(Error::kafka(doing))?;
+        Ok(Self { config, flows, producer, failure })
+    }
 
+    /// Sends until the limit or until shutdown is requested, then waits for every acknowledgement.
+    ///
+    /// # Errors
+    /// [`Error::Delivery`] where a record failed for good.
+    pub fn run(&self, limit: Limit, shutdown: &Shutdown) -> Result<Summary> {
+        let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
         let start = Instant::now();
         let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         // A stream of its own: how many records are malformed does not change when they arrive.
@@ -193,29 +189,27 @@ impl Replay {
             let is_malformed = rng.random_bool(self.config.load.malformed.get());
             let breakage = is_malformed.then(|| Breakage::draw(&mut rng));
             let scheduled_us = start_us + due.as_micros();
-            self.send(&producer, flow, breakage, n_records, scheduled_us, &failure).map_err(failed)?;
+            self.send(flow, breakage, n_records, scheduled_us).map_err(failed)?;
             n_records += 1;
         }
-        while producer.in_flight_count() > 0 {
-            if let Some(error) = failure.get() {
+        while self.producer.in_flight_count() > 0 {
+            if let Some(error) = self.failure.get() {
                 return Err(failed(error.clone()));
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        match failure.get() {
+        match self.failure.get() {
             Some(error) => Err(failed(error.clone())),
             None => Ok(Summary { records: n_records, elapsed: start.elapsed() }),
         }
     }
 
-    fn send<F: Fn(Receipt) + Send + Sync>(
+    fn send(
         &self,
-        producer: &ThreadedProducer<Receipts<F>>,
         flow: &Flow,
         breakage: Option<Breakage>,
         sequence: u64,
         scheduled_us: u128,
-        failure: &OnceLock<KafkaError>,
     ) -> std::result::Result<(), KafkaError> {
         let key = sequence.to_string();
         let broken = breakage.map(|breakage| breakage.apply(&flow.json));
@@ -239,10 +233,10 @@ impl Replay {
             .headers(all);
         record.payload = value;
         loop {
-            match producer.send(record) {
+            match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
-                    if let Some(error) = failure.get() {
+                    if let Some(error) = self.failure.get() {
                         return Err(error.clone());
                     }
                     record = returned;

@@ -250,11 +250,12 @@ fn a_replay_accounts_for_every_record() {
     let load =
         Load { rate: "20000".parse().expect("a rate"), malformed: "0.2".parse().expect("a share"), ..Load::default() };
     let config = ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") };
-    let replay = Replay::new(config, flows()).expect("a replay");
     let (sender, receipts) = std::sync::mpsc::channel();
+    let replay = Replay::new(config, flows(), move |receipt| sender.send(receipt).expect("sends")).expect("a replay");
     let limit = Limit { records: Some(3_000), duration: None };
-    let summary =
-        replay.run(limit, &Shutdown::new(), move |receipt| sender.send(receipt).expect("sends")).expect("runs");
+    let summary = replay.run(limit, &Shutdown::new()).expect("runs");
+    // The producer holds the sender: without it the receipts end.
+    drop(replay);
     assert_eq!(summary.records, 3_000);
     let receipts: BTreeMap<_, _> = receipts.iter().map(|receipt| (receipt.sequence, receipt)).collect();
     assert_eq!(receipts.keys().copied().collect::<Vec<_>>(), (0..3_000).collect::<Vec<_>>());
@@ -278,11 +279,11 @@ fn members_come_and_go_and_every_record_has_a_verdict() {
     let kafka = kafka();
     let load =
         Load { rate: "500".parse().expect("a rate"), burst_prob: "0".parse().expect("a share"), ..Load::default() };
-    let replay = Replay::new(ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") }, flows());
-    let replay = replay.expect("a replay");
+    let config = ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") };
+    let replay = Replay::new(config, flows(), |_| ()).expect("a replay");
     let stop_replay = Shutdown::new();
     let flag = stop_replay.clone();
-    let sending = thread::spawn(move || replay.run(Limit::default(), &flag, |_| ()).expect("runs").records);
+    let sending = thread::spawn(move || replay.run(Limit::default(), &flag).expect("runs").records);
 
     let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
         let start = Instant::now();

@@ -91,6 +91,10 @@ fn run(cli: &Cli) -> Result<Report> {
     let (books, stop, to) = (Arc::clone(&ledger), stop_observer.clone(), connection.clone());
     let observing = thread::spawn(move || observe(&to, &topics, PARTITIONS, &books, &stop));
 
+    let books = Arc::clone(&ledger);
+    let config = ReplayConfig { connection, topic: "demo".into(), load: cli.load.clone() };
+    let replay = Replay::new(config, flows, move |receipt| books.enter_receipt(receipt))?;
+
     eprintln!("detector joins its consumer group ...");
     while metrics.assigned_partitions() < PARTITIONS as u64 && !interrupted.is_requested() {
         if detecting.is_finished() {
@@ -99,12 +103,10 @@ fn run(cli: &Cli) -> Result<Report> {
         thread::sleep(Duration::from_millis(20));
     }
 
-    let replay = Replay::new(ReplayConfig { connection, topic: "demo".into(), load: cli.load.clone() }, flows)?;
     let limit = Limit { duration: Some(Duration::from_secs(cli.seconds)), records: None };
-    let (books, stop) = (Arc::clone(&ledger), stop_replay.clone());
+    let stop = stop_replay.clone();
     let start = Instant::now();
-    let replaying: JoinHandle<Result<_>> =
-        thread::spawn(move || Ok(replay.run(limit, &stop, move |receipt| books.enter_receipt(receipt))?));
+    let replaying: JoinHandle<Result<_>> = thread::spawn(move || Ok(replay.run(limit, &stop)?));
 
     let mut monitor = Monitor::new(cli.seconds)?;
     let mut drain_until = None;

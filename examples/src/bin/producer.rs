@@ -59,7 +59,7 @@ fn run(cli: Cli) -> Result<()> {
     let flag = shutdown.clone();
     ctrlc::set_handler(move || flag.request())?;
     let limit = Limit { records: cli.records, duration: cli.seconds.map(Duration::from_secs) };
-    let summary = Replay::new(cli.replay, flows)?.run(limit, &shutdown, |_| ())?;
+    let summary = Replay::new(cli.replay, flows, |_| ())?.run(limit, &shutdown)?;
     let rate = summary.records as f64 / summary.elapsed.as_secs_f64();
     eprintln!("{} records acknowledged, {rate:.0}/s", summary.records);
     Ok(())
