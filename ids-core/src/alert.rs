@@ -3,6 +3,7 @@
 //! Which column goes into which ECS field is written in the schema's table (`ecs = "source.ip"`).
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -72,10 +73,17 @@ impl Alerting {
 
 /// The alert for a verdict on a flow, as `docs/alert.schema.json` describes it.
 ///
-/// `@timestamp` is the record's own time; `event.risk_score` (0 to 100) is the probability that the
-/// flow is an attack of any class.
-pub fn alert(model: &Model, verdict: &Verdict<'_>, flow: FlowRecord<'_>, score: &crate::Score<'_>) -> Value {
-    let at = verdict.origin.timestamp_ms.and_then(|ms| Timestamp::from_millisecond(ms).ok()).unwrap_or_default();
+/// `@timestamp` is the record's own time, or else `read_at_ms`, when it was read (milliseconds since
+/// 1970-01-01 UTC); `event.risk_score` (0 to 100) is the probability that the flow is an attack of any
+/// class.
+pub fn alert(
+    model: &Model,
+    verdict: &Verdict<'_>,
+    flow: FlowRecord<'_>,
+    score: &crate::Score<'_>,
+    read_at_ms: i64,
+) -> Value {
+    let at = Timestamp::from_millisecond(verdict.origin.timestamp_ms.unwrap_or(read_at_ms)).unwrap_or_default();
     let risk = 100.0 * (1.0 - score.probabilities[model.benign()]);
     let mut alert = json!({
         "@timestamp": at.to_string(),
@@ -122,9 +130,15 @@ fn whole_if_possible(x: f64) -> Value {
     if x.fract() == 0.0 && x.abs() <= EXACT { json!(x as i64) } else { json!(x) }
 }
 
-/// A port is a number in ECS; one that cannot be read as such is left out.
+/// A text as the type of its field: ports are numbers and addresses are addresses; what cannot be read
+/// as such is left out. Keywords end where Elasticsearch ignores them (`ignore_above`).
 fn ecs_text(path: &str, text: &str) -> Value {
-    if path.ends_with(".port") { text.parse::<u16>().map_or(Value::Null, Value::from) } else { Value::from(text) }
+    const IGNORE_ABOVE: usize = 1024;
+    match path.rsplit('.').next() {
+        Some("port") => text.parse::<u16>().map_or(Value::Null, Value::from),
+        Some("ip") => text.parse::<IpAddr>().map_or(Value::Null, |address| Value::from(address.to_string())),
+        _ => Value::from(text.chars().take(IGNORE_ABOVE).collect::<String>()),
+    }
 }
 
 /// Sets the field at a dotted path.

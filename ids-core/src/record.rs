@@ -25,8 +25,8 @@ pub struct FlowRecords {
 /// A piece of the arena, as byte offsets.
 #[derive(Debug, Clone, Copy)]
 struct Span {
-    start: u32,
-    end: u32,
+    start: usize,
+    end: usize,
 }
 
 /// One flow of a batch: a view.
@@ -115,11 +115,9 @@ impl NewRow<'_> {
 
     pub(crate) fn set_text(&mut self, slot: usize, value: &str) {
         let FlowRecords { arena, texts, len, n_texts, .. } = &mut *self.records;
-        // 4 GiB of text in one batch is out of reach: messages and batches are bounded.
-        let offset = |at: usize| u32::try_from(at).expect("a batch holds less than 4 GiB of text");
-        let start = offset(arena.len());
+        let start = arena.len();
         arena.push_str(value);
-        texts[*len * *n_texts + slot] = Some(Span { start, end: offset(arena.len()) });
+        texts[*len * *n_texts + slot] = Some(Span { start, end: arena.len() });
     }
 
     pub(crate) fn keep(self) {
@@ -174,7 +172,7 @@ impl<'a> FlowRecord<'a> {
     }
 
     pub(crate) fn text_at(&self, slot: usize) -> Option<&'a str> {
-        self.texts[slot].map(|span| &self.arena[span.start as usize..span.end as usize])
+        self.texts[slot].map(|span| &self.arena[span.start..span.end])
     }
 
     /// The flow as a JSON object without its labels: what a sensor would send. Numbers are written

@@ -7,7 +7,7 @@ use crate::model::Model;
 use crate::pipeline::{RowFault, Scratch};
 use crate::record::FlowRecords;
 
-/// Scores batches with one model; holds the memory to do it without allocation.
+/// Scores batches with one model; keeps its memory from batch to batch.
 #[derive(Debug, Clone)]
 pub struct Scorer {
     model: Arc<Model>,

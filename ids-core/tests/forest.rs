@@ -1,6 +1,6 @@
 //! The fast scorer equals the obvious one by bits, on forests and rows drawn to be difficult.
 
-use ids_core::forest::reference;
+use ids_core::forest::{Limits, reference};
 use ids_core::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule};
 use proptest::prelude::*;
 
@@ -24,6 +24,8 @@ const HARD: [f64; 12] = [
 struct Case {
     forest: Forest,
     features: Vec<f64>,
+    answers: usize,
+    small_forest: usize,
 }
 
 /// Draws numbers from proptest's stream, so that it can shrink them.
@@ -67,7 +69,7 @@ impl Draws<'_> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let draws = prop::collection::vec(any::<u32>(), 4_000);
+    let draws = prop::collection::vec(any::<u32>(), 20_000);
     let rows = prop_oneof![Just(0usize), 1usize..20, Just(256), Just(259), 500usize..530];
     let values = prop_oneof![
         4 => prop::sample::select(HARD.to_vec()),
@@ -90,7 +92,9 @@ fn case() -> impl Strategy<Value = Case> {
                 builder.thresholds(thresholds).expect("valid thresholds");
             }
             let features = values.iter().copied().cycle().take(n_rows * n_features).collect();
-            Case { forest: builder.build().expect("a valid forest"), features }
+            let forest = builder.build().expect("a valid forest");
+            let (answers, small_forest) = ([0, 256][draws.below(2)], [0, 32_768][draws.below(2)]);
+            Case { forest, features, answers, small_forest }
         },
     )
 }
@@ -106,7 +110,9 @@ proptest! {
     fn the_engine_equals_the_reference_by_bits(case in case()) {
         let (mut expected, mut found) = (Scores::default(), Scores::default());
         reference::score(&case.forest, &case.features, &mut expected);
-        Engine::new(&case.forest).score(&case.features, &mut found);
+        // Sets as columns or asked one by one, small tiles or large: each way must give the same bits.
+        let limits = Limits { answers: case.answers, small_forest: case.small_forest };
+        Engine::with_limits(&case.forest, limits).score(&case.features, &mut found);
         prop_assert_eq!(expected.n_rows(), found.n_rows());
         for row in 0..expected.n_rows() {
             prop_assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "raw of row {}", row);

@@ -10,7 +10,7 @@ use std::io::BufReader;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{bits_of, real_data, repository};
+use common::{bits_of, real_flows, repository};
 use ids_core::decode::Read;
 use ids_core::{ConfusionMatrix, FlowReader, FlowRecords, Model, Quality, Scorer};
 use serde_json::Value;
@@ -134,12 +134,12 @@ fn synthetic_flows_are_as_hard_as_real_ones() {
 
 #[test]
 fn real_flows_score_as_in_spark() {
-    let Some(data) = real_data() else {
+    let Some(flows) = real_flows() else {
         eprintln!("SKIPPED: no real flows (set IDS_DATA to the directory that holds unsw-nb15/flows.csv)");
         return;
     };
     for name in MODELS {
-        let outcome = score(&model(name), &data.join("unsw-nb15/flows.csv"), |_, _, _, _| {});
+        let outcome = score(&model(name), &flows, |_, _, _, _| {});
         assert_equals_spark(&outcome, &golden(&format!("{name}.real.json")), name);
     }
 }

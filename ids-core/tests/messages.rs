@@ -65,7 +65,7 @@ fn records_verdicts_and_alerts_are_as_described() {
         }
         if alerting.raises(&verdict) {
             n_alerts += 1;
-            let alert = alert::alert(&model, &verdict, flow, &score);
+            let alert = alert::alert(&model, &verdict, flow, &score, 0);
             assert_valid(&of_alert, &alert);
             assert_eq!(alert["@timestamp"], "2023-11-14T22:13:20.123Z");
             assert_eq!(alert["event"]["id"], format!("demo/3/{index}"));

@@ -214,7 +214,6 @@ fn a_directory_that_cannot_be_scored_is_refused_by_name() {
     }
 }
 
-/// Rewrites the nodes of a saved forest: `edit` gets the columns leftChild and rightChild.
 #[test]
 fn a_tree_whose_child_points_nowhere_is_refused() {
     let model = repository().join("testdata/spark/dangling_child");

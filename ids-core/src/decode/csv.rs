@@ -101,7 +101,10 @@ impl CsvDecoder {
         records: &mut FlowRecords,
     ) -> std::result::Result<(), RecordError> {
         let mut rest = message;
-        let found = self.splitter.next_record(&mut rest).expect("reading from memory does not fail");
+        let Ok(found) = self.splitter.next_record(&mut rest) else {
+            let kind = RecordErrorKind::Unexpected { expected: "the end of the row", found: excerpt(message) };
+            return Err(self.rows.rules.error(record, Fault::at(LONGEST_ROW, kind)));
+        };
         if !found {
             return Err(self.rows.rules.error(record, Fault::whole(RecordErrorKind::Empty)));
         }
@@ -109,6 +112,11 @@ impl CsvDecoder {
             let kind =
                 RecordErrorKind::Unexpected { expected: "the end of the record", found: excerpt(&rest[second..]) };
             return Err(self.rows.rules.error(record, Fault::at(message.len() - rest.len() + second, kind)));
+        }
+        // csv-core takes the end of the input for the end of a quoted field.
+        if message.iter().filter(|&&byte| byte == b'"').count() % 2 == 1 {
+            let kind = RecordErrorKind::Truncated { expected: "a closing quote" };
+            return Err(self.rows.rules.error(record, Fault::at(message.len(), kind)));
         }
         self.rows.decode(record, &self.splitter.fields, records)
     }
@@ -248,6 +256,9 @@ fn number(text: &str) -> std::result::Result<f64, RecordErrorKind> {
     Ok(value)
 }
 
+/// Longest row of a file, in bytes: an open quote would otherwise read the rest of it into memory.
+const LONGEST_ROW: usize = 16 << 20;
+
 /// The fields of one row, unquoted.
 #[derive(Debug, Clone)]
 struct Fields {
@@ -302,6 +313,10 @@ impl Splitter {
             input.consume(n_in);
             consumed += n_in;
             written += n_out;
+            if consumed > LONGEST_ROW {
+                let detail = format!("a row is longer than {LONGEST_ROW} bytes; is a quote left open?");
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, detail));
+            }
             match outcome {
                 csv_core::ReadFieldResult::InputEmpty => {}
                 csv_core::ReadFieldResult::OutputFull => bytes.resize(bytes.len() * 2, 0),
@@ -407,6 +422,8 @@ mod tests {
         assert_eq!(decoder.decode(2, b"", &mut records).expect_err("empty").kind, RecordErrorKind::Empty);
         let error = decoder.decode(3, b"1,tcp\n2,udp", &mut records).expect_err("two rows");
         assert_eq!((error.kind.code(), error.offset), ("syntax", Some(6)));
+        let error = decoder.decode(4, b"1,\"tc", &mut records).expect_err("an open quote");
+        assert_eq!((error.kind.code(), error.offset), ("truncated", Some(5)));
         assert_eq!(records.len(), 2);
     }
 }

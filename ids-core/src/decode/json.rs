@@ -130,8 +130,13 @@ fn find_column(schema: &Schema, expected: &mut Vec<(String, Option<usize>)>, fie
         return *position;
     }
     let position = schema.position(key);
-    // Beyond this many keys a message is not of the kind that the short cut is for.
+    // A message with more or longer keys is not of the kind that the short cut is for; and what a
+    // sender can make us remember stays small.
     const REMEMBERED: usize = 512;
+    const LONGEST: usize = 64;
+    if key.len() > LONGEST {
+        return position;
+    }
     if field < expected.len() {
         expected[field] = (key.to_owned(), position);
     } else if field == expected.len() && field < REMEMBERED {
@@ -330,8 +335,11 @@ impl<'a> Cursor<'a> {
                 let first = self.hex4()?;
                 let code = if (0xd800..0xdc00).contains(&first) && self.rest().starts_with(b"\\u") {
                     self.at += 2;
-                    let second = self.hex4()?;
-                    0x10000 + ((first - 0xd800) << 10) + (second.wrapping_sub(0xdc00) & 0x3ff)
+                    match self.hex4()? {
+                        second @ 0xdc00..0xe000 => 0x10000 + ((first - 0xd800) << 10) + (second - 0xdc00),
+                        // A lone surrogate is no character.
+                        _ => first,
+                    }
                 } else {
                     first
                 };
@@ -501,6 +509,7 @@ mod tests {
         (b"\0\0\0", "syntax", None, Some(0)),
         (b"{\"proto\":\"\xff\"}", "invalid_utf8", None, Some(10)),
         (b"{\"proto\":\"\\ud800\"}", "syntax", Some("proto"), Some(11)),
+        (b"{\"proto\":\"\\ud800\\u0041\"}", "syntax", Some("proto"), Some(11)),
         (b"{\"extra\":[1,2}", "syntax", None, Some(13)),
         (b"{\"proto\":\"tcp\"}", "missing_column", Some("dur"), None),
     ];

@@ -20,7 +20,7 @@ pub enum Read {
     End,
 }
 
-/// Reads the flows of a file one after the other: JSON lines if its first byte is `{`, else CSV.
+/// Reads the flows of a file one after the other: JSON lines if it starts with `{`, else CSV.
 #[derive(Debug)]
 pub struct FlowReader<R>(Format<R>);
 
@@ -49,7 +49,12 @@ impl<R: BufRead> FlowReader<R> {
     pub fn new(mut input: R, path: impl Into<PathBuf>, schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
         let path = path.into();
         let first = input.fill_buf().map_err(|error| Error::io(&path, error))?;
-        Ok(Self(if first.starts_with(b"{") {
+        const BOM: &[u8] = b"\xef\xbb\xbf";
+        let text = first.strip_prefix(BOM).unwrap_or(first);
+        let is_json = text.trim_ascii_start().starts_with(b"{");
+        Ok(Self(if is_json {
+            let n_bom = first.len() - text.len();
+            input.consume(n_bom);
             let decoder = JsonDecoder::new(schema, inputs)?;
             Format::Json(JsonLines { input, path, decoder, line: Vec::new(), n_lines: 0 })
         } else {
@@ -91,7 +96,7 @@ mod tests {
     #[test]
     fn the_first_byte_tells_the_format() {
         let schema = Arc::new(Schema::unsw_nb15());
-        for text in ["{\"dur\":1}\n\n{\"dur\":2}", "dur\n1\n2,3\n2\n"] {
+        for text in ["{\"dur\":1}\n\n{\"dur\":2}", "\u{feff}{\"dur\":1}\n{\n{\"dur\":2}\n", "dur\n1\n2,3\n2\n"] {
             let mut records = FlowRecords::new(Arc::clone(&schema));
             let mut reader = FlowReader::new(text.as_bytes(), "flows", Arc::clone(&schema), &[]).expect("opens");
             let mut bad = Vec::new();

@@ -32,6 +32,11 @@ pub struct ForestBuilder {
     always_votes: bool,
 }
 
+const MOST_FEATURES: usize = 1 << 20;
+const MOST_CLASSES: usize = 4_096;
+/// Far beyond any feature's: Spark's `maxBins` bounds it.
+const MOST_CATEGORIES: u32 = 1 << 16;
+
 /// A node as it is handed to the builder: children are positions in the same tree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeSpec {
@@ -73,10 +78,10 @@ impl ForestBuilder {
     /// A builder of forests over vectors of `n_features`, with `n_classes` classes.
     ///
     /// # Errors
-    /// Where either is 0 or does not fit 32 bits.
+    /// Where either is 0 or beyond what any data set has: a damaged file must not ask for gigabytes.
     pub fn new(n_features: usize, n_classes: usize) -> Result<Self> {
-        for (n, noun) in [(n_features, "features"), (n_classes, "classes")] {
-            if n == 0 || u32::try_from(n).is_err() {
+        for (n, most, noun) in [(n_features, MOST_FEATURES, "features"), (n_classes, MOST_CLASSES, "classes")] {
+            if n == 0 || n > most {
                 return Err(fault(None, format!("{n} {noun}")));
             }
         }
@@ -207,9 +212,6 @@ impl ForestBuilder {
             SplitRule::AtMost(threshold) if threshold.is_nan() => Err("a threshold of NaN".into()),
             SplitRule::AtMost(threshold) => Ok(Test::AtMost(threshold)),
             SplitRule::OneOf { categories, n_categories, unknown_left } => {
-                /// Far beyond any feature's (Spark's `maxBins` bounds it); keeps a damaged file from
-                /// asking for gigabytes.
-                const MOST_CATEGORIES: u32 = 1 << 20;
                 if n_categories > MOST_CATEGORIES {
                     return Err(format!("{n_categories} categories"));
                 }

@@ -20,6 +20,7 @@ pub struct Engine {
     answers: Vec<Answers>,
     /// Columns of a row: its features, then the answers.
     n_columns: usize,
+    tile_rows: usize,
     /// Vote vectors, each padded with zeros to `padded_classes`.
     votes: Vec<f64>,
     padded_classes: usize,
@@ -59,8 +60,24 @@ struct Answers {
     table: Vec<f64>,
 }
 
-/// Category sets that may become columns: beyond that, filling them in costs more than asking.
-const MOST_ANSWERS: usize = 256;
+/// Doubles in the tables of all answers, at most: they should stay in a cache.
+const MOST_TABLE: usize = 1 << 18;
+
+/// Where one way of walking gives way to another.
+#[derive(Debug, Clone, Copy)]
+#[doc(hidden)] // public for the tests that compare all ways
+pub struct Limits {
+    /// Category sets that may become columns: beyond that, filling them in costs more than asking.
+    pub answers: usize,
+    /// Nodes that fit the second-level cache, at 16 bytes each.
+    pub small_forest: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { answers: 256, small_forest: 32_768 }
+    }
+}
 
 /// Rows walked side by side: enough independent loads in flight to hide their latency, few enough
 /// positions to stay in registers.
@@ -70,12 +87,10 @@ const LANES: usize = 8;
 const SMALL_TILE: usize = 64;
 /// Rows per tile of a larger forest: so many that it pays to fetch each tree again for every tile.
 const LARGE_TILE: usize = 512;
-/// Nodes that fit the second-level cache, at 16 bytes each.
-const SMALL_FOREST: usize = 32_768;
 
 impl Answers {
     /// Columns for the category sets of `forest`, from `first_column` on; none where they are too many.
-    fn compile(forest: &Forest, mut first_column: usize) -> Vec<Self> {
+    fn compile(forest: &Forest, mut first_column: usize, limits: Limits) -> Vec<Self> {
         let mut pairs: Vec<_> = forest
             .nodes
             .iter()
@@ -86,7 +101,8 @@ impl Answers {
             .collect();
         pairs.sort_unstable();
         pairs.dedup();
-        if pairs.len() > MOST_ANSWERS {
+        let most_categories = pairs.iter().map(|&(_, set)| forest.sets[set as usize].n_categories).max().unwrap_or(0);
+        if pairs.len() > limits.answers || pairs.len() * (most_categories as usize + 1) > MOST_TABLE {
             return Vec::new();
         }
         let answers = pairs.chunk_by(|(a, _), (b, _)| a == b).map(|pairs| {
@@ -116,6 +132,11 @@ impl Answers {
 impl Engine {
     /// Compiles `forest`.
     pub fn new(forest: &Forest) -> Self {
+        Self::with_limits(forest, Limits::default())
+    }
+
+    #[doc(hidden)]
+    pub fn with_limits(forest: &Forest, limits: Limits) -> Self {
         let n_classes = forest.n_classes;
         let padded_classes = n_classes.next_multiple_of(4);
         let mut votes = Vec::new();
@@ -123,7 +144,7 @@ impl Engine {
             votes.extend_from_slice(vector);
             votes.resize(votes.len().next_multiple_of(padded_classes), 0.0);
         }
-        let answers = Answers::compile(forest, forest.n_features);
+        let answers = Answers::compile(forest, forest.n_features, limits);
         let mut engine = Self {
             forest: forest.clone(),
             slots: Vec::with_capacity(forest.n_nodes()),
@@ -131,6 +152,7 @@ impl Engine {
             trees: Vec::with_capacity(forest.n_trees()),
             n_columns: forest.n_features + answers.iter().map(|answers| answers.sets.len()).sum::<usize>(),
             answers,
+            tile_rows: if forest.n_nodes() <= limits.small_forest { SMALL_TILE } else { LARGE_TILE },
             votes,
             padded_classes,
         };
@@ -190,7 +212,7 @@ impl Engine {
         let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes);
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         scores.reset(features.len() / n_features, n_classes);
-        let tile_rows = if self.slots.len() <= SMALL_FOREST { SMALL_TILE } else { LARGE_TILE };
+        let tile_rows = self.tile_rows;
         let has_sets = self.slots.iter().any(|slot| slot.column & ON_CATEGORIES != 0);
         // Leaves of the tile's rows, `[row, tree]`, and its columns, `[row, column]`.
         let mut leaves = vec![0; tile_rows * self.trees.len()];

@@ -12,7 +12,7 @@ pub mod reference;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{ForestBuilder, NodeSpec, SplitRule};
-pub use engine::Engine;
+pub use engine::{Engine, Limits};
 
 use crate::error::Error;
 

@@ -177,10 +177,10 @@ enum Symbol {
     },
     Number(NumberSource),
     Vector(Range<usize>),
-    /// A column that follows from one that is not there, or from the label.
+    /// A column that follows from one that is not there, or that no model may take: a label or an identifier.
     Absent {
         source: String,
-        is_label: bool,
+        is_forbidden: bool,
     },
 }
 
@@ -203,11 +203,11 @@ impl Binder<'_> {
             return symbol.clone();
         }
         let Some(position) = self.schema.position(name) else {
-            return Symbol::Absent { source: name.into(), is_label: false };
+            return Symbol::Absent { source: name.into(), is_forbidden: false };
         };
         let column = &self.schema.columns()[position];
-        if column.kind == ColumnKind::Label {
-            return Symbol::Absent { source: name.into(), is_label: true };
+        if matches!(column.kind, ColumnKind::Label | ColumnKind::Identifier) {
+            return Symbol::Absent { source: name.into(), is_forbidden: true };
         }
         if !self.inputs.contains(&column.name) {
             self.inputs.push(column.name.clone());
@@ -222,8 +222,8 @@ impl Binder<'_> {
     /// missing, where nobody supplies it.
     fn require(&mut self, name: &str) -> std::result::Result<Option<Symbol>, String> {
         match self.look_up(name) {
-            Symbol::Absent { source, is_label: true } => {
-                Err(format!("it takes `{name}`, which is made from the label `{source}`, as a feature"))
+            Symbol::Absent { source, is_forbidden: true } => {
+                Err(format!("it takes `{name}`, made from the label or identifier `{source}`, as a feature"))
             }
             Symbol::Absent { source, .. } => {
                 if !self.missing.contains(&source) {
@@ -247,7 +247,7 @@ impl Binder<'_> {
     }
 
     fn define_vector(&mut self, name: &str, length: usize) -> Range<usize> {
-        let range = self.vector_space..self.vector_space + length;
+        let range = self.vector_space..self.vector_space.saturating_add(length);
         self.vector_space = range.end;
         self.define(name, Symbol::Vector(range.clone()));
         range
@@ -287,6 +287,12 @@ impl Pipeline {
         if !binder.missing.is_empty() {
             let source_name = format!("schema `{}`", schema.name());
             return Err(Error::MissingColumns { source_name, columns: binder.missing });
+        }
+        /// Doubles of all vectors of a row, at most: assemblers that take each other's output could
+        /// otherwise double it without end.
+        const MOST_VECTOR_SPACE: usize = 1 << 22;
+        if binder.vector_space > MOST_VECTOR_SPACE {
+            return Err(Error::Model { detail: format!("its stages make vectors of {} numbers", binder.vector_space) });
         }
         let Symbol::Vector(features) = binder.look_up(&features_column) else {
             let detail = format!("no stage makes the vector `{features_column}` that the forest takes");
@@ -475,7 +481,7 @@ mod tests {
         let message = bind(vec![assembler(columns, HandleInvalid::Keep)]).expect_err("refused").to_string();
         assert!(message.contains("2 columns that the model needs: Flow Duration, nonsense"), "{message}");
         let message = bind(vec![assembler(strings(["label"]), HandleInvalid::Keep)]).expect_err("leaks").to_string();
-        assert!(message.contains("made from the label"), "{message}");
+        assert!(message.contains("label or identifier `label`"), "{message}");
         let message = bind(vec![assembler(strings(["proto"]), HandleInvalid::Keep)]).expect_err("text").to_string();
         assert!(message.contains("`proto` is text"), "{message}");
         assert!(bind(vec![indexer(HandleInvalid::Keep)]).is_err(), "no vector");

@@ -43,6 +43,10 @@ impl StandardScaler {
                 return Err(format!("it has {} {noun} for a vector of {}", fitted.len(), input.len()));
             }
         }
+        if self.std.iter().flatten().any(|&std| std != 0.0 && !(1.0 / std).is_finite()) {
+            // Spark's result then depends on whether the vector is sparse.
+            return Err("a standard deviation is so small that its reciprocal is infinite".into());
+        }
         // A column that never varied is scaled to 0.
         let reciprocal = |&std: &f64| if std == 0.0 { 0.0 } else { 1.0 / std };
         let output = binder.define_vector(&self.output_column, input.len());

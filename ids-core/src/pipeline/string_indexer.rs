@@ -4,6 +4,7 @@ use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Binder, HandleInvalid, Invalid, Row, Symbol};
+use crate::decode::excerpt;
 
 /// Replaces a category by its position among the fitted labels. Text is compared exactly.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl Bound {
                 None if self.handle_invalid == HandleInvalid::Keep => column.unseen,
                 None => {
                     let reason = match value {
-                        Some(value) => format!("holds `{}`, which was not seen in training", value.escape_debug()),
+                        Some(value) => format!("holds {}, which was not seen in training", excerpt(value.as_bytes())),
                         None => "is missing".into(),
                     };
                     return Err(Invalid { column: column.name.clone(), reason, handling: self.handle_invalid });

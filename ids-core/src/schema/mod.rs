@@ -189,6 +189,11 @@ impl TryFrom<Definition> for Schema {
         {
             return Err(invalid(format!("the label column `{}` is no column of kind label", labels.column)));
         }
+        let mut widths: Vec<_> = layouts.values().map(Vec::len).collect();
+        widths.sort_unstable();
+        if widths.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(invalid("two layouts have the same number of columns and cannot be told apart".into()));
+        }
         let (mut n_numbers, mut n_texts) = (0, 0);
         let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
         let slots = columns

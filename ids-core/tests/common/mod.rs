@@ -8,10 +8,11 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The directory with real data: `IDS_DATA`, else `../shared/data` beside the repository, if it is there.
-pub(crate) fn real_data() -> Option<PathBuf> {
-    let beside = || Some(repository().join("../shared/data")).filter(|path| path.is_dir());
-    std::env::var_os("IDS_DATA").filter(|path| !path.is_empty()).map(PathBuf::from).or_else(beside)
+/// The real flows of UNSW-NB15 in `IDS_DATA`, else in `../shared/data` beside the repository, if they are there.
+pub(crate) fn real_flows() -> Option<PathBuf> {
+    let directory = std::env::var_os("IDS_DATA").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let directory = directory.unwrap_or_else(|| repository().join("../shared/data"));
+    Some(directory.join("unsw-nb15/flows.csv")).filter(|path| path.is_file())
 }
 
 pub(crate) fn bits_of(values: &[f64]) -> Vec<u64> {

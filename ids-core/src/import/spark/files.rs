@@ -194,7 +194,7 @@ impl Table {
         for group in 0..reader.num_row_groups() {
             let group = reader.get_row_group(group)?;
             let n_rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
-            self.n_rows += n_rows;
+            self.n_rows = self.n_rows.saturating_add(n_rows);
             for (position, descriptor) in schema.columns().iter().enumerate() {
                 let path = descriptor.path().parts();
                 let found = self.columns.iter().position(|leaf| leaf.path == path);
@@ -265,7 +265,12 @@ impl Table {
         let leaf = self.leaf(path)?;
         match &leaf.values {
             Values::Doubles(values) if leaf.max_repetition == 1 => {
-                Ok(leaf.lists(values).into_iter().map(|mut row| row.pop().unwrap_or_default()).collect())
+                let rows = leaf.lists(values);
+                if rows.len() == self.n_rows {
+                    Ok(rows.into_iter().map(|mut row| row.pop().unwrap_or_default()).collect())
+                } else {
+                    Err(self.wrong(path, "a list of doubles per row"))
+                }
             }
             _ => Err(self.wrong(path, "a list of doubles per row")),
         }
@@ -282,7 +287,10 @@ impl Table {
         }
         let size = self.ints(&field("size"))?[0];
         let Values::Ints(indices) = &self.leaf(&field("indices"))?.values else { return Err(wrong()) };
-        let mut dense = vec![0.0; usize::try_from(size).map_err(|_| wrong())?];
+        // Spark's sizes are ints, but a damaged file must not ask for gigabytes.
+        const MOST: usize = 1 << 20;
+        let size = usize::try_from(size).ok().filter(|&size| size <= MOST).ok_or_else(wrong)?;
+        let mut dense = vec![0.0; size];
         if indices.len() != values.len() {
             return Err(wrong());
         }

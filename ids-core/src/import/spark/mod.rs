@@ -119,7 +119,8 @@ fn stage_directories(directory: &Path, metadata: &Metadata) -> Result<Vec<PathBu
     metadata.texts("stageUids")?.into_iter().enumerate().map(find).collect()
 }
 
-/// SHA-256 over the path and bytes of every file below `directory` in the order of their paths;
+/// SHA-256 over the path and bytes of every file below `directory`, directory by directory in the
+/// order of names;
 /// names that start with `_` or `.` (markers and checksums, which copies lose) are left out.
 ///
 /// # Errors
