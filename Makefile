@@ -23,7 +23,7 @@ help: ## Show this menu
 
 .PHONY: demo
 demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
-	cargo run --quiet --release --bin demo -- $(ARGS)
+	cargo run --release --bin demo -- $(ARGS)
 
 .PHONY: test
 test: toolchain format clippy deny unit package ## Everything that must pass: format, lints, licences, tests, packages
@@ -34,7 +34,8 @@ test-long: test spark-check ## make test, and Spark itself scores again what is 
 .PHONY: toolchain
 toolchain:
 	@missing() { echo "missing: $$1"; echo "  $$2"; exit 1; }; \
-	command -v cargo > /dev/null || missing "Rust (cargo)" "install it with rustup; Rust 1.88 or later"; \
+	command -v cargo > /dev/null || missing "Rust (cargo)" "install it with rustup; Rust 1.90 or later"; \
+	[ "$$(cargo --version | awk '{ print $$2 }' | awk -F. '{ print $$1 * 1000 + $$2 }')" -ge 1090 ] || missing "Rust 1.90 or later, this is $$(cargo --version)" "rustup update"; \
 	command -v cc > /dev/null || missing "a C compiler (cc)" "Debian, Ubuntu: apt install build-essential"; \
 	command -v pkg-config > /dev/null || missing "pkg-config" "Debian, Ubuntu: apt install pkg-config"; \
 	pkg-config --exists openssl || missing "the OpenSSL headers" "Debian, Ubuntu: apt install libssl-dev"; \

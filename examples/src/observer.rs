@@ -1,7 +1,7 @@
 //! Watches a pipeline from outside: what went in (receipts) against what came out (verdicts, alerts,
 //! dead letters), matched by partition and offset.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -25,7 +25,10 @@ type Place = (i32, i64);
 pub struct Ledger(Mutex<Books>);
 
 struct Books {
-    receipts: HashMap<Place, Receipt>,
+    /// Records that Kafka acknowledged.
+    produced: u64,
+    /// Places of these without verdict or dead letter so far.
+    unmatched: HashSet<Place>,
     /// Places that have a verdict or a dead letter.
     outcomes: HashSet<Place>,
     duplicates: u64,
@@ -104,7 +107,8 @@ impl Ledger {
         // From 1 microsecond to an hour, to three digits.
         let latency_us = Histogram::new_with_bounds(1, 3_600_000_000, 3).context("cannot make a histogram")?;
         Ok(Self(Mutex::new(Books {
-            receipts: HashMap::new(),
+            produced: 0,
+            unmatched: HashSet::new(),
             outcomes: HashSet::new(),
             duplicates: 0,
             scored: 0,
@@ -123,24 +127,28 @@ impl Ledger {
     }
 
     /// Enters a record that Kafka acknowledged.
-    pub fn enter_receipt(&self, receipt: Receipt) {
+    pub fn enter_receipt(&self, receipt: &Receipt) {
         let mut books = self.books();
+        books.produced += 1;
         books.malformed += u64::from(receipt.malformed.is_some());
-        books.receipts.insert((receipt.partition, receipt.offset), receipt);
+        let place = (receipt.partition, receipt.offset);
+        // A verdict may be read before its flow's receipt is.
+        if !books.outcomes.contains(&place) {
+            books.unmatched.insert(place);
+        }
     }
 
     /// The books now.
     pub fn summary(&self) -> Summary {
         let books = self.books();
         let ms = |quantile| books.latency_us.value_at_quantile(quantile) as f64 / 1000.0;
-        let unmatched = books.receipts.keys().filter(|place| !books.outcomes.contains(place)).count();
         Summary {
-            produced: books.receipts.len() as u64,
+            produced: books.produced,
             scored: books.scored,
             dead_lettered: books.dead_letters.values().sum(),
             dead_letters: books.dead_letters.clone(),
             malformed: books.malformed,
-            outstanding: unmatched as u64,
+            outstanding: books.unmatched.len() as u64,
             duplicates: books.duplicates,
             alerts: books.alerts,
             last_alerts: books.last_alerts.iter().cloned().collect(),
@@ -156,6 +164,7 @@ impl Books {
     /// Whether this is the first outcome of the record at `place`.
     fn settle(&mut self, place: Place) -> bool {
         let is_first = self.outcomes.insert(place);
+        self.unmatched.remove(&place);
         self.duplicates += u64::from(!is_first);
         is_first
     }

@@ -8,6 +8,9 @@ use rand_distr::{Distribution, Pareto, Poisson};
 
 use crate::config::Load;
 
+/// Arrivals that one second may hold on average: they are drawn at once.
+const MOST_PER_SECOND: f64 = 2e6;
+
 /// The arrival times of an endless replay.
 ///
 /// Each second is a burst with probability `burst_prob`; a burst multiplies the rate by
@@ -43,7 +46,7 @@ impl Arrivals {
     fn draw_second(&mut self) {
         let is_burst = self.rng.random_bool(self.burst_prob);
         let factor = if is_burst { self.burst.sample(&mut self.rng).min(self.burst_cap) } else { 1.0 };
-        let poisson = Poisson::new(self.rate * factor).expect("a rate is positive and finite");
+        let poisson = Poisson::new((self.rate * factor).min(MOST_PER_SECOND)).expect("a rate is positive and finite");
         let n = poisson.sample(&mut self.rng) as u64;
         let start = Duration::from_secs(self.second);
         self.offsets = (0..n).map(|_| start + Duration::from_secs_f64(self.rng.random::<f64>())).collect();

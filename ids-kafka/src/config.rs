@@ -55,8 +55,8 @@ macro_rules! bounded {
 bounded!(
     /// Rows per second.
     Rate,
-    (f64::MIN_POSITIVE..=1e7),
-    "a rate above 0 (and at most 10,000,000 rows a second)"
+    (0.001..=1e6),
+    "a rate above 0 (from 0.001 to 1,000,000 rows a second)"
 );
 bounded!(
     /// A share or probability.
@@ -74,8 +74,8 @@ bounded!(
 bounded!(
     /// How many times the rate a burst may be, at most.
     BurstCap,
-    (1.0..=1e6),
-    "a cap of 1 or more (and at most 1,000,000)"
+    (1.0..=1000.0),
+    "a cap of 1 or more (and at most 1,000)"
 );
 
 /// How to reach Kafka.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ids_core::{
     Alerting, CsvColumns, CsvDecoder, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RecordError,
@@ -28,6 +28,8 @@ use crate::shutdown::Shutdown;
 
 /// Most records of a batch: enough to keep the forest's tiles full.
 const BATCH_RECORDS: usize = 1024;
+/// Bytes of a batch beyond which no record is added: bounds its memory whatever the size of records.
+const BATCH_BYTES: usize = 16 << 20;
 /// Longest time to wait for a batch to fill once it has a record.
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// Longest time to wait for a first record, and so to notice a shutdown.
@@ -123,7 +125,8 @@ impl ConsumerContext for Group {
         while lock(&self.progress).settle() > 0 && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
-        self.commit(consumer, CommitMode::Sync);
+        // Counted; what is not committed is scored again by the next owner.
+        let _ = self.commit(consumer);
         lock(&self.progress).revoke(partitions.elements().iter().map(TopicPartitionListElem::partition));
     }
 
@@ -131,32 +134,29 @@ impl ConsumerContext for Group {
         self.metrics.rebalances.add(1);
         self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
     }
-
-    fn commit_callback(&self, result: KafkaResult<()>, offsets: &TopicPartitionList) {
-        if result.is_ok() {
-            self.metrics.commits.add(1);
-        } else {
-            self.metrics.commit_failures.add(1);
-            let next = |element: &TopicPartitionListElem<'_>| Some((element.partition(), element.offset().to_raw()?));
-            lock(&self.progress).restore(offsets.elements().iter().filter_map(next).collect());
-        }
-    }
 }
 
 impl Group {
-    /// Commits what is done. The outcome comes to `commit_callback`.
-    fn commit(&self, consumer: &BaseConsumer<Self>, mode: CommitMode) {
-        let offsets = lock(&self.progress).take_commit();
+    /// Commits what is done, and waits for Kafka to confirm it.
+    fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
+        let offsets = lock(&self.progress).to_commit();
         if offsets.is_empty() {
-            return;
+            return Ok(());
         }
         let mut list = TopicPartitionList::new();
         for (partition, next) in &offsets {
-            // Fails only for offsets below 0.
-            let _ = list.add_partition_offset(&self.topic, *partition, Offset::Offset(*next));
+            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*next))?;
         }
-        if consumer.commit(&list, mode).is_err() {
-            lock(&self.progress).restore(offsets);
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => {
+                self.metrics.commits.add(1);
+                lock(&self.progress).confirm(offsets);
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.commit_failures.add(1);
+                Err(error)
+            }
         }
     }
 }
@@ -167,6 +167,8 @@ struct Batch<'a> {
     records: FlowRecords,
     /// Partitions taken away while the batch filled.
     revoked: BTreeSet<i32>,
+    /// When the batch was complete, in milliseconds since 1970-01-01 UTC.
+    read_at_ms: i64,
 }
 
 struct Consumed<'a> {
@@ -217,7 +219,7 @@ impl Detector {
         let consumer: BaseConsumer<Group> =
             client.create_with_context(group).map_err(Error::kafka("creating a consumer"))?;
         let widths = self.check_topics(&consumer)?;
-        let outbox = Outbox::new(&self.config.connection)?;
+        let outbox = Outbox::new(&self.config.connection, &self.topics.dead_letters)?;
         consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
 
         let group = consumer.context();
@@ -236,10 +238,12 @@ impl Detector {
                 lock(&group.progress).push(ticket, next);
             }
             records = batch.records;
+            outbox.resend()?;
             outbox.check()?;
             lock(&group.progress).settle();
             if last_commit.elapsed() >= COMMIT_INTERVAL {
-                group.commit(&consumer, CommitMode::Async);
+                // Counted; tried again after the next interval.
+                let _ = group.commit(&consumer);
                 last_commit = Instant::now();
             }
         }
@@ -247,15 +251,16 @@ impl Detector {
         let deadline = Instant::now() + SHUTDOWN_WAIT;
         let mut outstanding = lock(&group.progress).settle();
         while outstanding > 0 && Instant::now() < deadline {
+            outbox.resend()?;
             outbox.check()?;
             std::thread::sleep(Duration::from_millis(1));
             outstanding = lock(&group.progress).settle();
         }
-        group.commit(&consumer, CommitMode::Sync);
+        let committed = group.commit(&consumer);
         if outstanding > 0 {
             return Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() });
         }
-        Ok(())
+        committed.map_err(Error::kafka("committing the last offsets"))
     }
 
     /// Checks that the topics exist, and that a verdict can go to the partition of its flow.
@@ -283,10 +288,10 @@ impl Detector {
 
     /// Counts the records of a batch, and offsets that were passed over.
     fn count(&self, batch: &Batch<'_>, expected: &mut Offsets) {
-        self.metrics.records.add(batch.messages.len() as u64);
         // What another member consumed meanwhile is no gap.
         expected.retain(|partition, _| !batch.revoked.contains(partition));
-        for Consumed { message, .. } in &batch.messages {
+        for Consumed { message, .. } in batch.messages.iter().filter(|consumed| !consumed.is_revoked) {
+            self.metrics.records.add(1);
             let next = expected.insert(message.partition(), message.offset() + 1);
             // A smaller offset is a record seen again after a rebalance: no gap.
             let gap = next.map_or(0, |next| message.offset() - next).max(0);
@@ -323,7 +328,9 @@ impl Detector {
                     let key = origin.key();
                     if self.alerting.raises(&verdict) {
                         counts.alerts += 1;
-                        let alert = alert::alert(&self.model, &verdict, batch.records.get(index), &score).to_string();
+                        let alert =
+                            alert::alert(&self.model, &verdict, batch.records.get(index), &score, batch.read_at_ms)
+                                .to_string();
                         let outgoing = Outgoing {
                             topic: &self.topics.alerts,
                             partition: partition % widths.alerts,
@@ -375,7 +382,8 @@ fn next_batch<'a>(
     let mut messages: Vec<Consumed<'_>> = Vec::new();
     let mut revoked = BTreeSet::new();
     let mut deadline = Instant::now() + IDLE_WAIT;
-    while messages.len() < BATCH_RECORDS {
+    let mut n_bytes = 0;
+    while messages.len() < BATCH_RECORDS && n_bytes < BATCH_BYTES {
         let wait = deadline.saturating_duration_since(Instant::now());
         let polled = consumer.poll(wait);
         // Partitions come and go inside of `poll`, before it gives the next message. What was consumed
@@ -390,20 +398,25 @@ fn next_batch<'a>(
                 if messages.is_empty() {
                     deadline = Instant::now() + BATCH_WAIT;
                 }
+                n_bytes += message.payload_len();
                 let decoded = decoder.decode(message.offset() as u64, message.payload(), &mut records);
                 messages.push(Consumed { message, error: decoded.err(), is_revoked: false });
             }
             // librdkafka reconnects by itself; only a fatal error is the end.
             Some(Err(error)) => {
+                consumer.context().metrics.note_consumer_error(&error.to_string());
                 if let Some((code, detail)) = consumer.client().fatal_error() {
                     return Err(Error::Kafka { doing: format!("consuming: {detail} ({code})"), error });
                 }
             }
-            None if Instant::now() >= deadline => break,
             None => {}
         }
+        if Instant::now() >= deadline {
+            break;
+        }
     }
-    Ok(Batch { messages, records, revoked })
+    let read_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+    Ok(Batch { messages, records, revoked, read_at_ms })
 }
 
 fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
@@ -415,17 +428,21 @@ fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
     }
 }
 
-/// The headers of a record that are ours: they travel on with what is said of it.
+/// The headers of a flow that travel on with what is said of it.
 fn own_headers(message: &BorrowedMessage<'_>) -> OwnedHeaders {
-    let Some(received) = message.headers() else { return OwnedHeaders::new() };
-    let own = received.iter().filter(|header| header.key.starts_with(headers::PREFIX));
-    own.fold(OwnedHeaders::new(), OwnedHeaders::insert)
+    let received = message.headers().into_iter().flat_map(|received| received.iter());
+    let passed_on = received.filter(|header| headers::PASSED_ON.contains(&header.key));
+    passed_on.fold(OwnedHeaders::new(), OwnedHeaders::insert)
 }
 
-/// All headers of a record, and after them those that say why it is a dead letter.
+/// All headers of a record, and after them those that say why it is a dead letter. Where it has some of
+/// those already (a dead letter that was sent again, or a forgery) they are left out: ours are the ones.
 fn dead_letter_headers(message: &BorrowedMessage<'_>, dead_letter: &DeadLetter<'_>) -> OwnedHeaders {
     let received = message.headers().into_iter().flat_map(|received| received.iter());
-    let mut all = received.fold(OwnedHeaders::new(), OwnedHeaders::insert);
+    let is_foreign = |header: &Header<'_, &[u8]>| {
+        !header.key.starts_with(headers::PREFIX) || headers::PASSED_ON.contains(&header.key)
+    };
+    let mut all = received.filter(is_foreign).fold(OwnedHeaders::new(), OwnedHeaders::insert);
     if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(dead_letter) {
         for (field, value) in &fields {
             let key = format!("{}{field}", headers::PREFIX);

@@ -1,5 +1,4 @@
-//! Names of the headers that travel with a record. All start with `ids.`, and the detector passes
-//! those of a flow on to its verdict.
+//! Names of the headers that travel with a record. All start with `ids.`.
 
 use rdkafka::message::{BorrowedHeaders, Headers};
 
@@ -14,6 +13,9 @@ pub const LABEL: &str = "ids.label";
 pub const SCHEDULED_US: &str = "ids.scheduled_us";
 /// How a record was made malformed on purpose.
 pub const MALFORMED: &str = "ids.malformed";
+
+/// The headers that the detector passes on from a flow to what it says of it.
+pub const PASSED_ON: [&str; 4] = [SEQUENCE, LABEL, SCHEDULED_US, MALFORMED];
 
 /// Text of the header `name`.
 pub fn text<'a>(headers: &'a BorrowedHeaders, name: &str) -> Option<&'a str> {

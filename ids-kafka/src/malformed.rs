@@ -28,16 +28,26 @@ pub const BREAKAGES: [Breakage; 12] = [
     },
     Breakage { name: "overflow", make: |json| Some(json.replacen("\"dur\":", "\"dur\":1e309,\"x\":", 1).into()) },
     Breakage { name: "missing_column", make: |json| Some(json.replacen("\"dur\":", "\"x\":", 1).into()) },
-    Breakage { name: "duplicate_column", make: |json| Some(json.replacen('{', "{\"dur\":1,", 1).into()) },
+    Breakage { name: "duplicate_column", make: |json| Some(json.replacen('{', &first_field_twice(json), 1).into()) },
     Breakage { name: "nul_bytes", make: |json| Some(vec![0; json.len()]) },
     Breakage { name: "invalid_utf8", make: |json| Some([json.as_bytes(), b"\xff\xfe"].concat()) },
     Breakage { name: "csv", make: |_| Some(b"0.000011,udp,-,INT,2,0,496,0".to_vec()) },
 ];
 
+/// The opening brace of a JSON object with its first field, for another time.
+fn first_field_twice(json: &str) -> String {
+    json.find(',').map_or_else(|| "{,".into(), |end| json[..=end].to_owned())
+}
+
 impl Breakage {
-    /// One of the ways, at random.
-    pub fn draw(rng: &mut StdRng) -> Self {
-        BREAKAGES[rng.random_range(0..BREAKAGES.len())]
+    /// One of the ways that breaks the record `json` (not every record has every column), at random.
+    pub fn draw(rng: &mut StdRng, json: &str) -> Self {
+        loop {
+            let breakage = BREAKAGES[rng.random_range(0..BREAKAGES.len())];
+            if breakage.apply(json).as_deref() != Some(json.as_bytes()) {
+                return breakage;
+            }
+        }
     }
 
     /// The broken value of the record `json`; `None` is a tombstone.

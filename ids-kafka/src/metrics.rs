@@ -42,6 +42,9 @@ pub struct DetectorMetrics {
     pub offset_gaps: Counter,
     /// Rebalances seen.
     pub rebalances: Counter,
+    /// Errors of the consumer that librdkafka tries to mend by itself.
+    pub consumer_errors: Counter,
+    last_consumer_error: Mutex<Option<String>>,
     assigned: AtomicU64,
     verdicts_by_class: Mutex<BTreeMap<String, u64>>,
     dead_letters_by_kind: Mutex<BTreeMap<String, u64>>,
@@ -55,6 +58,16 @@ impl DetectorMetrics {
 
     pub(crate) fn set_assigned_partitions(&self, n: usize) {
         self.assigned.store(n as u64, Ordering::Release);
+    }
+
+    pub(crate) fn note_consumer_error(&self, error: &str) {
+        self.consumer_errors.add(1);
+        *lock(&self.last_consumer_error) = Some(error.to_owned());
+    }
+
+    /// The last error of the consumer, if there was one.
+    pub fn last_consumer_error(&self) -> Option<String> {
+        lock(&self.last_consumer_error).clone()
     }
 
     /// Verdicts sent, by class.

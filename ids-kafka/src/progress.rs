@@ -14,8 +14,10 @@ pub(crate) type Offsets = BTreeMap<i32, i64>;
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     in_flight: VecDeque<(Arc<Ticket>, Offsets)>,
-    /// Done, and not committed yet.
-    to_commit: Offsets,
+    /// Done, by partition that is owned.
+    done: Offsets,
+    /// Of these, committed.
+    committed: Offsets,
     /// Partitions taken away since the last call of [`Progress::take_revoked`].
     revoked: BTreeSet<i32>,
 }
@@ -30,28 +32,28 @@ impl Progress {
     pub(crate) fn settle(&mut self) -> usize {
         let n_done = self.in_flight.iter().take_while(|(ticket, _)| ticket.is_done()).count();
         for (_, next) in self.in_flight.drain(..n_done) {
-            self.to_commit.extend(next);
+            self.done.extend(next);
         }
         self.in_flight.len()
     }
 
-    /// What may be committed now; it is then taken as committed.
-    pub(crate) fn take_commit(&mut self) -> Offsets {
-        std::mem::take(&mut self.to_commit)
+    /// What is done and not committed.
+    pub(crate) fn to_commit(&self) -> Offsets {
+        let is_new = |(partition, next): &(&i32, &i64)| self.committed.get(partition) != Some(next);
+        self.done.iter().filter(is_new).map(|(&partition, &next)| (partition, next)).collect()
     }
 
-    /// Gives back what could not be committed, unless more has been done since.
-    pub(crate) fn restore(&mut self, offsets: Offsets) {
-        for (partition, next) in offsets {
-            self.to_commit.entry(partition).or_insert(next);
-        }
+    /// Notes what Kafka confirmed.
+    pub(crate) fn confirm(&mut self, offsets: Offsets) {
+        self.committed.extend(offsets);
     }
 
     /// Forgets partitions that now belong to another member: it alone commits for them.
     pub(crate) fn revoke(&mut self, partitions: impl IntoIterator<Item = i32>) {
         for partition in partitions {
             self.revoked.insert(partition);
-            self.to_commit.remove(&partition);
+            self.done.remove(&partition);
+            self.committed.remove(&partition);
             for (_, next) in &mut self.in_flight {
                 next.remove(&partition);
             }
@@ -82,28 +84,29 @@ mod tests {
         tickets[1].seal();
         tickets[2].seal();
         assert_eq!(progress.settle(), 3);
-        assert_eq!(progress.take_commit(), offsets([]));
+        assert_eq!(progress.to_commit(), offsets([]));
         tickets[0].seal();
         assert_eq!(progress.settle(), 0);
-        assert_eq!(progress.take_commit(), offsets([(0, 30), (1, 5), (2, 7)]));
-        assert_eq!(progress.take_commit(), offsets([]));
+        assert_eq!(progress.to_commit(), offsets([(0, 30), (1, 5), (2, 7)]));
     }
 
     #[test]
-    fn a_commit_that_failed_is_made_again_but_never_goes_back() {
+    fn what_is_not_confirmed_is_committed_again() {
         let mut progress = Progress::default();
-        for (ticket, next) in [(Ticket::open(), 10), (Ticket::open(), 20)] {
+        let finish = |progress: &mut Progress, next| {
+            let ticket = Ticket::open();
             ticket.seal();
-            progress.push(ticket, offsets([(0, next), (next as i32, 1)]));
+            progress.push(ticket, next);
             progress.settle();
-            if next == 10 {
-                let failed = progress.take_commit();
-                assert_eq!(failed, offsets([(0, 10), (10, 1)]));
-                progress.restore(failed);
-            }
-        }
-        progress.restore(offsets([(0, 10)]));
-        assert_eq!(progress.take_commit(), offsets([(0, 20), (10, 1), (20, 1)]));
+        };
+        finish(&mut progress, offsets([(0, 10), (1, 1)]));
+        assert_eq!(progress.to_commit(), offsets([(0, 10), (1, 1)]));
+        finish(&mut progress, offsets([(0, 20)]));
+        assert_eq!(progress.to_commit(), offsets([(0, 20), (1, 1)]));
+        progress.confirm(offsets([(0, 20), (1, 1)]));
+        assert_eq!(progress.to_commit(), offsets([]));
+        finish(&mut progress, offsets([(1, 2)]));
+        assert_eq!(progress.to_commit(), offsets([(1, 2)]));
     }
 
     #[test]
@@ -117,7 +120,7 @@ mod tests {
         progress.revoke([0]);
         open.seal();
         progress.settle();
-        assert_eq!(progress.take_commit(), offsets([(1, 20)]));
+        assert_eq!(progress.to_commit(), offsets([(1, 20)]));
         assert_eq!(progress.take_revoked(), BTreeSet::from([0]));
         assert_eq!(progress.take_revoked(), BTreeSet::new());
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ids_core::decode::{FlowReader, Read};
-use ids_core::{FlowRecords, Schema};
+use ids_core::{FlowRecords, RecordError, Schema};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use rdkafka::ClientContext;
@@ -40,21 +40,23 @@ pub struct Flow {
     pub label: Option<Arc<str>>,
 }
 
-/// Reads all flows of a file, CSV or JSON lines; errors speak of it as `path`.
+/// Reads all flows of a file, CSV or JSON lines, and what is wrong with the rows that are none; errors
+/// speak of the file as `path`.
 ///
 /// # Errors
-/// [`ids_core::Error`] where it cannot be read or its header cannot be used; [`Error::Config`] where a
-/// row is no flow or there is none.
-pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Result<Vec<Flow>> {
+/// [`ids_core::Error`] where it cannot be read or its header cannot be used; [`Error::Config`] where no
+/// row is a flow.
+pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Result<(Vec<Flow>, Vec<RecordError>)> {
     let mut reader = FlowReader::new(input, path, Arc::clone(schema), &[])?;
     let mut records = FlowRecords::new(Arc::clone(schema));
     let mut flows = Vec::new();
     let mut labels: Vec<Arc<str>> = Vec::new();
+    let mut bad = Vec::new();
     loop {
         records.clear();
         match reader.read(&mut records)? {
             Read::End => break,
-            Read::Bad(error) => return Err(Error::Config(format!("{}: {error}", path.display()))),
+            Read::Bad(error) => bad.push(error),
             Read::Flow => {
                 let record = records.get(0);
                 let label = record.label().map(|label| {
@@ -69,9 +71,10 @@ pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Res
         }
     }
     if flows.is_empty() {
-        return Err(Error::Config(format!("{}: there are no flows to replay", path.display())));
+        let first = bad.first().map(|error| format!("; the first row: {error}")).unwrap_or_default();
+        return Err(Error::Config(format!("{}: there are no flows to replay{first}", path.display())));
     }
-    Ok(flows)
+    Ok((flows, bad))
 }
 
 /// What Kafka acknowledged of a record.
@@ -187,7 +190,7 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
                 break;
             }
             let is_malformed = rng.random_bool(self.config.load.malformed.get());
-            let breakage = is_malformed.then(|| Breakage::draw(&mut rng));
+            let breakage = is_malformed.then(|| Breakage::draw(&mut rng, &flow.json));
             let scheduled_us = start_us + due.as_micros();
             self.send(flow, breakage, n_records, scheduled_us).map_err(failed)?;
             n_records += 1;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use ids_core::Model;
+use ids_examples::load_model;
 use ids_examples::monitor::Monitor;
 use ids_examples::observer::{Ledger, observe};
 use ids_examples::report::Report;
@@ -59,11 +59,13 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> Result<Report> {
-    let model = Model::load(&cli.model).with_context(|| format!("cannot load the model {}", cli.model.display()))?;
-    let model = Arc::new(model);
+    let model = Arc::new(load_model(&cli.model, None)?);
     let path = cli.flows.as_deref().unwrap_or(Path::new(SYNTHETIC_FLOWS));
     let file = File::open(path).with_context(|| format!("cannot open the flows {}", path.display()))?;
-    let flows = read_flows(BufReader::new(file), path, model.schema())?;
+    let (flows, bad) = read_flows(BufReader::new(file), path, model.schema())?;
+    if let Some(first) = bad.first() {
+        eprintln!("warning: {} rows are no flows and are left out; the first: {first}", bad.len());
+    }
     let (forest, n_flows) = (model.forest(), flows.len());
     let nature = if cli.flows.is_none() { "SYNTHETIC flows, made by testdata/synthesize.py" } else { "flows" };
     eprintln!("model   {} version {}, {} trees", cli.model.display(), model.version(), forest.n_trees());
@@ -93,7 +95,7 @@ fn run(cli: &Cli) -> Result<Report> {
 
     let books = Arc::clone(&ledger);
     let config = ReplayConfig { connection, topic: "demo".into(), load: cli.load.clone() };
-    let replay = Replay::new(config, flows, move |receipt| books.enter_receipt(receipt))?;
+    let replay = Replay::new(config, flows, move |receipt| books.enter_receipt(&receipt))?;
 
     eprintln!("detector joins its consumer group ...");
     while metrics.assigned_partitions() < PARTITIONS as u64 && !interrupted.is_requested() {
@@ -112,6 +114,8 @@ fn run(cli: &Cli) -> Result<Report> {
     let mut drain_until = None;
     loop {
         thread::sleep(Duration::from_millis(100));
+        // Asked before the books are read: with the replay over they hold every receipt.
+        let is_sent = replaying.is_finished();
         let summary = ledger.summary();
         monitor.show(start.elapsed(), &summary);
         if detecting.is_finished() {
@@ -120,7 +124,7 @@ fn run(cli: &Cli) -> Result<Report> {
         if observing.is_finished() {
             return Err(failure(observing, "the observer"));
         }
-        if replaying.is_finished() {
+        if is_sent {
             let deadline = *drain_until.get_or_insert_with(|| Instant::now() + DRAIN);
             if summary.outstanding == 0 || Instant::now() > deadline {
                 break;

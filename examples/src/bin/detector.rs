@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Parser;
-use ids_core::{Model, Schema};
+use ids_examples::load_model;
 use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, Shutdown, config_file};
 
 /// How often the counts are printed.
@@ -45,11 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let loaded = match &cli.schema {
-        Some(schema) => Schema::named(schema).and_then(|schema| Model::load_spark(&cli.model, schema)),
-        None => Model::load(&cli.model),
-    };
-    let model = loaded.with_context(|| format!("cannot load the model {}", cli.model.display()))?;
+    let model = load_model(&cli.model, cli.schema.as_deref())?;
     let (version, topic) = (model.version().to_owned(), cli.detector.topic.clone());
     let detector = Detector::new(cli.detector, Arc::new(model))?;
     eprintln!("model {version}, topic {topic}");
@@ -88,4 +84,7 @@ fn print(metrics: &DetectorMetrics) {
         metrics.commits.get(),
         metrics.offset_gaps.get(),
     );
+    if let Some(error) = metrics.last_consumer_error() {
+        eprintln!("consumer errors {}, the last: {error}", metrics.consumer_errors.get());
+    }
 }

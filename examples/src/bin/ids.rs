@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand};
-use ids_core::{ConfusionMatrix, DeadLetter, Model, Origin, Schema, Scorer, Verdict};
+use ids_core::{ConfusionMatrix, DeadLetter, Model, Origin, Scorer, Verdict};
 use ids_examples::flow_file::FlowFile;
+use ids_examples::load_model;
 
 /// Score network flows with the random forest that PySpark saved.
 #[derive(Parser)]
@@ -83,11 +84,7 @@ struct SchemaArg {
 
 impl SchemaArg {
     fn load(&self, model: &Path) -> Result<Model> {
-        let loaded = match &self.schema {
-            Some(schema) => Schema::named(schema).and_then(|schema| Model::load_spark(model, schema)),
-            None => Model::load(model),
-        };
-        loaded.with_context(|| format!("cannot load the model {}", model.display()))
+        load_model(model, self.schema.as_deref())
     }
 }
 
@@ -148,6 +145,9 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
     let mut out: Box<dyn Write> = if output == Path::new("-") {
         Box::new(BufWriter::new(std::io::stdout().lock()))
     } else {
+        if output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
+            bail!("the output {} is the input", output.display());
+        }
         let file = File::create(output).with_context(|| format!("cannot write {}", output.display()))?;
         Box::new(BufWriter::new(file))
     };
@@ -225,7 +225,7 @@ fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
     if quality.rows == 0 {
         bail!("{} has no labelled flow that the model can score", input.display());
     }
-    println!("{quality}");
+    writeln!(std::io::stdout(), "{quality}")?;
     if let Some(path) = json {
         std::fs::write(path, serde_json::to_string_pretty(&quality)? + "\n")
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -237,6 +237,7 @@ fn import(schema: &SchemaArg, spark_dir: &Path, out: &Path) -> Result<()> {
     let model = schema.load(spark_dir)?;
     model.save(out)?;
     let bytes = std::fs::metadata(out)?.len();
-    println!("{}: version {}, {} trees, {bytes} bytes", out.display(), model.version(), model.forest().n_trees());
+    let (version, n_trees) = (model.version(), model.forest().n_trees());
+    writeln!(std::io::stdout(), "{}: version {version}, {n_trees} trees, {bytes} bytes", out.display())?;
     Ok(())
 }

@@ -52,7 +52,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let schema = Arc::new(Schema::named(&cli.schema)?);
     let file = File::open(&cli.flows).with_context(|| format!("cannot open {}", cli.flows.display()))?;
-    let flows = read_flows(BufReader::new(file), &cli.flows, &schema)?;
+    let (flows, bad) = read_flows(BufReader::new(file), &cli.flows, &schema)?;
+    if let Some(first) = bad.first() {
+        eprintln!("warning: {} rows are no flows and are left out; the first: {first}", bad.len());
+    }
     let topic = cli.replay.topic.clone();
     eprintln!("replaying {} flows to topic {topic} at {}/s", flows.len(), cli.replay.load.rate);
     let shutdown = Shutdown::new();

@@ -284,7 +284,7 @@ impl Fields {
 }
 
 /// Splits an input into rows and fields.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Splitter {
     csv: csv_core::Reader,
     fields: Fields,
@@ -294,6 +294,13 @@ impl Default for Splitter {
     fn default() -> Self {
         // Not csv_core's own default, which has an empty transition table.
         Self { csv: csv_core::Reader::new(), fields: Fields { bytes: vec![0; 1024], spans: Vec::new() } }
+    }
+}
+
+impl Clone for Splitter {
+    fn clone(&self) -> Self {
+        // csv_core's own clone has an empty transition table too. Between rows there is no state to keep.
+        Self { fields: self.fields.clone(), ..Self::default() }
     }
 }
 
@@ -418,7 +425,8 @@ mod tests {
         let mut decoder = CsvDecoder::new(Arc::clone(&schema), &["dur".into()], columns).expect("inputs are there");
         let mut records = FlowRecords::new(schema);
         decoder.decode(0, b"1,tcp\r\n", &mut records).expect("good");
-        decoder.decode(1, b"2,udp", &mut records).expect("good");
+        let mut decoder = decoder.clone();
+        decoder.decode(1, b"2,udp", &mut records).expect("good, also with a clone");
         assert_eq!(decoder.decode(2, b"", &mut records).expect_err("empty").kind, RecordErrorKind::Empty);
         let error = decoder.decode(3, b"1,tcp\n2,udp", &mut records).expect_err("two rows");
         assert_eq!((error.kind.code(), error.offset), ("syntax", Some(6)));
