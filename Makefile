@@ -74,7 +74,7 @@ bench: toolchain ## How many flows a second one core decodes and scores
 	cargo bench -p ids-benches -- $(ARGS)
 
 .PHONY: train
-train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA, Java and about 20 minutes)
+train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
 	$(PYTHON) notebooks/02_train.py $(ARGS)
 
 .PHONY: golden
