@@ -1,4 +1,4 @@
-//! Bytes to [`FlowRecords`]: what every format shares.
+//! Bytes to [`FlowRecords`](crate::FlowRecords): what every format shares.
 //!
 //! A decoder checks one record completely before it enters the batch. What is wrong with a record is
 //! a [`RecordError`]: a value with the record, the column, the byte offset and what was found there,

@@ -2,7 +2,7 @@
 //!
 //! The layout is that of Spark 3.x: `metadata/`, `stages/<position>_<uid>/`, and in each stage
 //! `metadata/`, `data/` (Parquet), for ensembles `treesMetadata/`. What each stage's files hold is in
-//! [`stages`], the forest in [`forest`], reading of JSON and Parquet in [`files`].
+//! `stages.rs`, the forest in `forest.rs`, reading of JSON and Parquet in `files.rs`.
 
 mod files;
 mod forest;
