@@ -114,6 +114,9 @@ impl Connection {
     }
 }
 
+/// Properties of a producer that never loses, doubles or reorders a message while it lives.
+pub(crate) const IDEMPOTENT: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
+
 /// Sets those of `defaults` that the user has not set.
 pub(crate) fn set_defaults(config: &mut ClientConfig, defaults: &[(&str, &str)]) {
     for (name, value) in defaults {

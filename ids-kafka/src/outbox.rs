@@ -11,11 +11,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
 
-use crate::config::{Connection, set_defaults};
+use crate::config::{Connection, IDEMPOTENT, set_defaults};
 use crate::error::{Error, Result};
-
-/// Properties of a producer that never loses, doubles or reorders a message while it lives.
-const OWNED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 
 const DEFAULTS: [(&str, &str); 5] = [
     ("compression.type", "lz4"),
@@ -115,7 +112,7 @@ pub(crate) struct Outgoing<'a> {
 impl Outbox {
     /// A producer; messages to the topic `dead_letters` may be cut.
     pub(crate) fn new(connection: &Connection, dead_letters: &str) -> Result<Self> {
-        let mut config = connection.client(&OWNED)?;
+        let mut config = connection.client(&IDEMPOTENT)?;
         set_defaults(&mut config, &DEFAULTS);
         let (returned, dead_letters) = (Arc::<Returned>::default(), dead_letters.to_owned());
         let context = Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone() };

@@ -15,13 +15,11 @@ use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 
 use crate::arrivals::Arrivals;
-use crate::config::{ReplayConfig, set_defaults};
+use crate::config::{IDEMPOTENT, ReplayConfig, set_defaults};
 use crate::error::{Error, Result};
 use crate::headers;
 use crate::malformed::Breakage;
 use crate::shutdown::Shutdown;
-
-const OWNED: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
 
 const DEFAULTS: [(&str, &str); 4] = [
     // The partitioner of Kafka's Java clients, so that a key goes where they would send it.
@@ -161,7 +159,7 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         if flows.is_empty() {
             return Err(Error::Config("there are no flows to replay".into()));
         }
-        let mut client = config.connection.client(&OWNED)?;
+        let mut client = config.connection.client(&IDEMPOTENT)?;
         set_defaults(&mut client, &DEFAULTS);
         let failure = Arc::new(OnceLock::new());
         let context = Receipts { receive, failure: Arc::clone(&failure) };

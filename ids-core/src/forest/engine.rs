@@ -20,6 +20,8 @@ pub struct Engine {
     answers: Vec<Answers>,
     /// Columns of a row: its features, then the answers.
     n_columns: usize,
+    /// Whether some split is on a category set that is no column.
+    has_sets: bool,
     tile_rows: usize,
     /// Vote vectors, each padded with zeros to `padded_classes`.
     votes: Vec<f64>,
@@ -152,6 +154,7 @@ impl Engine {
             trees: Vec::with_capacity(forest.n_trees()),
             n_columns: forest.n_features + answers.iter().map(|answers| answers.sets.len()).sum::<usize>(),
             answers,
+            has_sets: false,
             tile_rows: if forest.n_nodes() <= limits.small_forest { SMALL_TILE } else { LARGE_TILE },
             votes,
             padded_classes,
@@ -159,6 +162,7 @@ impl Engine {
         for tree in 0..forest.n_trees() {
             engine.compile(tree);
         }
+        engine.has_sets = engine.slots.iter().any(|slot| slot.column & ON_CATEGORIES != 0);
         engine
     }
 
@@ -213,7 +217,6 @@ impl Engine {
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         scores.reset(features.len() / n_features, n_classes);
         let tile_rows = self.tile_rows;
-        let has_sets = self.slots.iter().any(|slot| slot.column & ON_CATEGORIES != 0);
         // Leaves of the tile's rows, `[row, tree]`, and its columns, `[row, column]`.
         let mut leaves = vec![0; tile_rows * self.trees.len()];
         let mut columns = vec![0.0; tile_rows * self.n_columns];
@@ -226,7 +229,7 @@ impl Engine {
                     columns[answers.first_column..][..answer.len()].copy_from_slice(answer);
                 }
             }
-            if has_sets {
+            if self.has_sets {
                 self.walk::<true>(&columns, n_rows, &mut leaves);
             } else {
                 self.walk::<false>(&columns, n_rows, &mut leaves);
