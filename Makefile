@@ -64,8 +64,8 @@ unit: ## Unit, integration and doc tests, and the demo for a few seconds
 
 .PHONY: package
 package: ## Build the packages as they would be published, and use one from outside
-	@# cargo keeps the ids-core it unpacked for an earlier run, and takes it for this one's: same name, same version.
-	rm -rf "$${CARGO_HOME:-$$HOME/.cargo}"/registry/{src,cache}/*/ids-core-[0-9]*
+	@# cargo knows the ids-core of an earlier run by name and version alone, unpacked and compiled: forget both.
+	rm -rf "$${CARGO_HOME:-$$HOME/.cargo}"/registry/{src,cache}/*/ids-core-[0-9]* target/debug/.fingerprint/ids-core-*
 	cargo package --allow-dirty -p ids-core -p ids-kafka
 	./examples/outside/check
 
