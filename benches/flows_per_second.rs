@@ -11,7 +11,7 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ids_benches::{flows, model};
 use ids_core::decode::JsonDecoder;
 use ids_core::forest::reference;
-use ids_core::{FlowRecords, Model, Scorer, Scores};
+use ids_core::{FlowRecords, Model, Scores};
 
 const MODELS: [&str; 2] = ["unsw-nb15-small", "unsw-nb15"];
 const BATCH: usize = 1_024;
@@ -60,14 +60,14 @@ fn score(criterion: &mut Criterion) {
         let model = model(name);
         let batches = batches(&model, &messages(&model));
         let n_rows: usize = batches.iter().map(FlowRecords::len).sum();
-        let mut scorer = Scorer::new(Arc::clone(&model));
+        let mut scorer = model.scorer();
 
         // The answer, once, before anything is timed: both scorers agree on every row.
         let (mut expected, mut found) = (Scores::default(), Scores::default());
         let features: Vec<Vec<f64>> = batches.iter().map(|batch| scorer.features(batch).to_vec()).collect();
         for features in &features {
             reference::score(model.forest(), features, &mut expected);
-            model.engine().score(features, &mut found);
+            model.predictor().engine().score(features, &mut found);
             assert!(expected == found, "the engine differs from the reference");
         }
 
@@ -77,7 +77,8 @@ fn score(criterion: &mut Criterion) {
             bencher.iter(|| batches.iter().map(|batch| scorer.score(batch).len()).sum::<usize>());
         });
         group.bench_function("engine", |bencher| {
-            bencher.iter(|| features.iter().for_each(|features| model.engine().score(features, &mut found)));
+            bencher
+                .iter(|| features.iter().for_each(|features| model.predictor().engine().score(features, &mut found)));
         });
         group.bench_function("reference", |bencher| {
             bencher.iter(|| {

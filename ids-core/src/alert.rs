@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::model::Model;
 use crate::record::FlowRecord;
-use crate::schema::Slot;
+use crate::rows::Slot;
 use crate::verdict::Verdict;
 
 /// The version of the Elastic Common Schema that alerts follow.
@@ -112,9 +112,10 @@ pub fn alert(
         for (position, column) in model.schema().columns().iter().enumerate() {
             let Some(path) = &column.ecs else { continue };
             let value = match model.schema().slot(position) {
-                Slot::Number(slot) => flow.number_at(slot).map(whole_if_possible),
+                Slot::Number(slot) => flow.row().number(slot).map(whole_if_possible),
                 // `-` is how flow tools write that there is none.
-                Slot::Text(slot) => flow.text_at(slot).filter(|text| *text != "-").map(|text| ecs_text(path, text)),
+                Slot::Text(slot) => flow.row().text(slot).filter(|text| *text != "-").map(|text| ecs_text(path, text)),
+                Slot::Vector(_) => None,
             };
             if let Some(value) = value.filter(|value| !value.is_null()) {
                 set(fields, path, value);

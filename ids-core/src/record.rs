@@ -6,43 +6,28 @@
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::schema::{ColumnKind, Schema, Slot};
+use crate::rows::{NewRow, Row, Rows, Slot};
+use crate::schema::{ColumnKind, Schema};
 
-/// A batch of flows of one schema, stored row by row.
+/// A batch of flows of one schema.
 #[derive(Debug, Clone)]
 pub struct FlowRecords {
     schema: Arc<Schema>,
-    n_numbers: usize,
-    n_texts: usize,
-    len: usize,
-    /// `[len, n_numbers]`, row-major.
-    numbers: Vec<Option<f64>>,
-    /// `[len, n_texts]`, row-major: spans of `arena`.
-    texts: Vec<Option<Span>>,
-    arena: String,
-}
-
-/// A piece of the arena, as byte offsets.
-#[derive(Debug, Clone, Copy)]
-struct Span {
-    start: usize,
-    end: usize,
+    rows: Rows,
 }
 
 /// One flow of a batch: a view.
 #[derive(Debug, Clone, Copy)]
 pub struct FlowRecord<'a> {
     schema: &'a Schema,
-    numbers: &'a [Option<f64>],
-    texts: &'a [Option<Span>],
-    arena: &'a str,
+    row: Row<'a>,
 }
 
 impl FlowRecords {
     /// An empty batch.
     pub fn new(schema: Arc<Schema>) -> Self {
-        let (n_numbers, n_texts) = (schema.n_numbers(), schema.n_texts());
-        Self { schema, n_numbers, n_texts, len: 0, numbers: Vec::new(), texts: Vec::new(), arena: String::new() }
+        let rows = Rows::new(Arc::clone(schema.fields()));
+        Self { schema, rows }
     }
 
     /// The schema of every flow in the batch.
@@ -52,20 +37,17 @@ impl FlowRecords {
 
     /// How many flows there are.
     pub fn len(&self) -> usize {
-        self.len
+        self.rows.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.rows.is_empty()
     }
 
     /// Removes all flows, keeps the memory.
     pub fn clear(&mut self) {
-        self.len = 0;
-        self.numbers.clear();
-        self.texts.clear();
-        self.arena.clear();
+        self.rows.clear();
     }
 
     /// The flow at `index`.
@@ -73,68 +55,23 @@ impl FlowRecords {
     /// # Panics
     /// Where `index >= len()`, as slices do.
     pub fn get(&self, index: usize) -> FlowRecord<'_> {
-        assert!(index < self.len, "flow {index} of {}", self.len);
-        FlowRecord {
-            schema: &self.schema,
-            numbers: &self.numbers[index * self.n_numbers..][..self.n_numbers],
-            texts: &self.texts[index * self.n_texts..][..self.n_texts],
-            arena: &self.arena,
-        }
+        FlowRecord { schema: &self.schema, row: self.rows.get(index) }
     }
 
     /// All flows in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = FlowRecord<'_>> {
-        (0..self.len).map(|index| self.get(index))
+        (0..self.len()).map(|index| self.get(index))
     }
 
-    /// Appends a flow whose values are all missing and gives it for filling. It is part of the batch
-    /// only once it is kept: dropping the row without [`NewRow::keep`] takes it out again.
+    /// Appends a flow whose values are all missing and gives it for filling: see [`Rows::new_row`].
     pub(crate) fn new_row(&mut self) -> NewRow<'_> {
-        let arena_start = self.arena.len();
-        self.numbers.resize((self.len + 1) * self.n_numbers, None);
-        self.texts.resize((self.len + 1) * self.n_texts, None);
-        NewRow { records: self, arena_start }
+        self.rows.new_row()
     }
 }
 
-/// The flow that a decoder is filling.
-pub(crate) struct NewRow<'a> {
-    records: &'a mut FlowRecords,
-    arena_start: usize,
-}
-
-impl NewRow<'_> {
-    pub(crate) fn set_number(&mut self, slot: usize, value: f64) {
-        let first = self.records.len * self.records.n_numbers;
-        self.records.numbers[first + slot] = Some(value);
-    }
-
-    pub(crate) fn number(&self, slot: usize) -> Option<f64> {
-        self.records.numbers[self.records.len * self.records.n_numbers + slot]
-    }
-
-    pub(crate) fn set_text(&mut self, slot: usize, value: &str) {
-        let FlowRecords { arena, texts, len, n_texts, .. } = &mut *self.records;
-        let start = arena.len();
-        arena.push_str(value);
-        texts[*len * *n_texts + slot] = Some(Span { start, end: arena.len() });
-    }
-
-    pub(crate) fn keep(self) {
-        self.records.len += 1;
-    }
-}
-
-impl Drop for NewRow<'_> {
-    fn drop(&mut self) {
-        let records = &mut *self.records;
-        let kept = records.numbers.len() == records.len * records.n_numbers
-            && records.texts.len() == records.len * records.n_texts;
-        if !kept {
-            records.numbers.truncate(records.len * records.n_numbers);
-            records.texts.truncate(records.len * records.n_texts);
-            records.arena.truncate(self.arena_start);
-        }
+impl AsRef<Rows> for FlowRecords {
+    fn as_ref(&self) -> &Rows {
+        &self.rows
     }
 }
 
@@ -147,8 +84,8 @@ impl<'a> FlowRecord<'a> {
     /// Value of the number column `name`; `None` where it is missing or no such column exists.
     pub fn number(&self, name: &str) -> Option<f64> {
         match self.schema.slot(self.schema.position(name)?) {
-            Slot::Number(slot) => self.number_at(slot),
-            Slot::Text(_) => None,
+            Slot::Number(slot) => self.row.number(slot),
+            _ => None,
         }
     }
 
@@ -156,8 +93,8 @@ impl<'a> FlowRecord<'a> {
     /// such column exists.
     pub fn text(&self, name: &str) -> Option<&'a str> {
         match self.schema.slot(self.schema.position(name)?) {
-            Slot::Text(slot) => self.text_at(slot),
-            Slot::Number(_) => None,
+            Slot::Text(slot) => self.row.text(slot),
+            _ => None,
         }
     }
 
@@ -167,12 +104,9 @@ impl<'a> FlowRecord<'a> {
         labels.class(self.text(&labels.column)?)
     }
 
-    pub(crate) fn number_at(&self, slot: usize) -> Option<f64> {
-        self.numbers[slot]
-    }
-
-    pub(crate) fn text_at(&self, slot: usize) -> Option<&'a str> {
-        self.texts[slot].map(|span| &self.arena[span.start..span.end])
+    /// The values, by their slots in the schema's fields.
+    pub fn row(&self) -> Row<'a> {
+        self.row
     }
 
     /// The flow as a JSON object without its labels: what a sensor would send. Numbers are written
@@ -184,14 +118,15 @@ impl<'a> FlowRecord<'a> {
             let separator = if json.is_empty() { '{' } else { ',' };
             match self.schema.slot(position) {
                 _ if column.kind == ColumnKind::Label => {}
+                Slot::Vector(_) => {}
                 Slot::Number(slot) => {
-                    if let Some(value) = self.number_at(slot) {
+                    if let Some(value) = self.row.number(slot) {
                         let _ = write!(json, "{separator}\"{}\":", column.name);
                         push_double(&mut json, value);
                     }
                 }
                 Slot::Text(slot) => {
-                    if let Some(value) = self.text_at(slot) {
+                    if let Some(value) = self.row.text(slot) {
                         let quoted = serde_json::Value::from(value);
                         let _ = write!(json, "{separator}\"{}\":{quoted}", column.name);
                     }
@@ -221,24 +156,6 @@ fn push_double(json: &mut String, value: f64) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_row_that_is_not_kept_leaves_no_trace() {
-        let mut records = FlowRecords::new(Arc::new(Schema::unsw_nb15()));
-        let mut row = records.new_row();
-        row.set_number(0, 1.0);
-        row.set_text(0, "kept");
-        row.keep();
-        let mut row = records.new_row();
-        row.set_number(0, 2.0);
-        row.set_text(0, "dropped");
-        drop(row);
-        assert_eq!(records.len(), 1);
-        assert_eq!(records.arena, "kept");
-        records.new_row().keep();
-        assert_eq!(records.get(1).number_at(0), None);
-        assert_eq!(records.get(0).text_at(0), Some("kept"));
-    }
 
     #[test]
     fn doubles_are_written_so_that_they_read_back() {

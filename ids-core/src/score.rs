@@ -1,78 +1,147 @@
-//! Records in, scores out: the pipeline and the forest of a model run over a batch.
+//! Rows in, scores out: the pipeline and the forest of a model run over a batch.
 
 use std::sync::Arc;
 
-use crate::forest::Scores;
-use crate::model::Model;
-use crate::pipeline::{RowFault, Scratch};
-use crate::record::FlowRecords;
+use crate::error::{Error, Result};
+use crate::forest::{Engine, Scores};
+use crate::import::spark::SparkModel;
+use crate::pipeline::{Features, Pipeline, RowFault, Scratch, Stage, Transformed};
+use crate::rows::{Fields, Rows};
 
-/// Scores batches with one model; keeps its memory from batch to batch.
+/// Stages and forest, bound to the fields of a source: all that scoring a row takes.
+#[derive(Debug, Clone)]
+pub struct Predictor {
+    pipeline: Pipeline,
+    features: Features,
+    engine: Engine,
+}
+
+impl Predictor {
+    /// Binds what Spark saved to `fields`.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where it has no forest, else as [`Pipeline::new`].
+    pub fn new(saved: &SparkModel, fields: &Fields) -> Result<Self> {
+        let Some(forest) = &saved.forest else {
+            return Err(Error::Model { detail: "what Spark saved there has no forest".into() });
+        };
+        Self::bind(saved.stages.clone(), &forest.columns.features, Engine::new(&forest.forest), fields)
+    }
+
+    pub(crate) fn bind(stages: Vec<Stage>, features: &str, engine: Engine, fields: &Fields) -> Result<Self> {
+        let (pipeline, features) = Pipeline::with_features(stages, features, fields)?;
+        // Spark never looks at entries beyond those that the forest was fitted to.
+        let (found, expected) = (features.len(), engine.forest().n_features());
+        if found < expected {
+            let detail = format!("the pipeline makes vectors of {found}, the forest takes {expected}");
+            return Err(Error::Model { detail });
+        }
+        Ok(Self { pipeline, features, engine })
+    }
+
+    /// The stages.
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Name of the column with the feature vector.
+    pub fn features_column(&self) -> &str {
+        self.features.name()
+    }
+
+    /// The forest, compiled for speed.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// Names of the fields that a row must have.
+    pub fn inputs(&self) -> &[String] {
+        self.pipeline.inputs()
+    }
+
+    /// The feature vector, `[n_features]`, among what the stages made of a row.
+    pub(crate) fn features_of<'m>(&self, made: &'m Transformed<'_>) -> std::result::Result<&'m [f64], RowFault> {
+        Ok(&made.features(&self.features)?[..self.engine.forest().n_features()])
+    }
+}
+
+/// Scores batches with one predictor; keeps its memory from batch to batch.
 #[derive(Debug, Clone)]
 pub struct Scorer {
-    model: Arc<Model>,
+    predictor: Arc<Predictor>,
     scratch: Scratch,
     /// `[n_scored, n_features]`, row-major.
     features: Vec<f64>,
     scores: Scores,
-    /// Per record: its row in `scores`, or why it has none.
+    /// Per row: its row in `scores`, or why it has none.
     outcomes: Vec<std::result::Result<usize, RowFault>>,
 }
 
-/// What became of a batch: one outcome per record, in order.
+/// What became of a batch: one outcome per row, in order.
 #[derive(Debug, Clone, Copy)]
 pub struct Scored<'a> {
     scores: &'a Scores,
     outcomes: &'a [std::result::Result<usize, RowFault>],
 }
 
-/// The score of one flow.
+/// The score of one row.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score<'a> {
-    /// Position of the predicted class.
-    pub class: usize,
-    /// Summed votes, `[n_classes]`: Spark's `rawPrediction`.
+    /// Position of the predicted class, or the predicted number: Spark's `prediction`.
+    pub prediction: f64,
+    /// Summed votes or margins, `[n_classes]`: Spark's `rawPrediction`. Empty for a regression.
     pub raw: &'a [f64],
-    /// Probabilities, `[n_classes]`: Spark's `probability`.
+    /// Probabilities, `[n_classes]`: Spark's `probability`. Empty for a regression.
     pub probabilities: &'a [f64],
 }
 
+impl Score<'_> {
+    /// Position of the predicted class; 0 for a regression.
+    pub fn class(&self) -> usize {
+        if self.raw.is_empty() { 0 } else { self.prediction as usize }
+    }
+}
+
 impl Scorer {
-    /// A scorer of `model`.
-    pub fn new(model: Arc<Model>) -> Self {
-        let scratch = model.pipeline().scratch();
-        Self { model, scratch, features: Vec::new(), scores: Scores::default(), outcomes: Vec::new() }
+    /// A scorer of `predictor`.
+    pub fn new(predictor: Arc<Predictor>) -> Self {
+        let scratch = predictor.pipeline.scratch();
+        Self { predictor, scratch, features: Vec::new(), scores: Scores::default(), outcomes: Vec::new() }
     }
 
-    /// The model that scores.
-    pub fn model(&self) -> &Arc<Model> {
-        &self.model
+    /// The stages and forest that score.
+    pub fn predictor(&self) -> &Arc<Predictor> {
+        &self.predictor
     }
 
-    /// The feature vectors, `[n, n_features]` row-major, of the records of a batch that have one: what
-    /// the forest is given.
-    pub fn features(&mut self, records: &FlowRecords) -> &[f64] {
+    /// The feature vectors, `[n, n_features]` row-major, of the rows of a batch that have one: what the
+    /// forest is given.
+    pub fn features(&mut self, rows: impl AsRef<Rows>) -> &[f64] {
+        let predictor = &*self.predictor;
         self.features.clear();
         self.outcomes.clear();
         let mut n_scored = 0;
-        for record in records.iter() {
-            let outcome = self.model.pipeline().features(record, &mut self.scratch, &mut self.features);
-            self.outcomes.push(outcome.map(|()| n_scored));
-            n_scored += usize::from(self.outcomes.last().is_some_and(std::result::Result::is_ok));
+        for row in rows.as_ref().iter() {
+            let outcome = predictor.pipeline.transform(row, &mut self.scratch).and_then(|made| {
+                self.features.extend_from_slice(predictor.features_of(&made)?);
+                Ok(n_scored)
+            });
+            n_scored += usize::from(outcome.is_ok());
+            self.outcomes.push(outcome);
         }
         &self.features
     }
 
-    /// Scores every record of a batch of the model's own schema.
-    pub fn score(&mut self, records: &FlowRecords) -> Scored<'_> {
-        self.features(records);
-        self.model.engine().score(&self.features, &mut self.scores);
+    /// Scores every row of a batch of the fields that the predictor is bound to.
+    pub fn score(&mut self, rows: impl AsRef<Rows>) -> Scored<'_> {
+        self.features(rows);
+        self.predictor.engine.score(&self.features, &mut self.scores);
         Scored { scores: &self.scores, outcomes: &self.outcomes }
     }
 }
 
 impl<'a> Scored<'a> {
-    /// How many records the batch had.
+    /// How many rows the batch had.
     pub fn len(&self) -> usize {
         self.outcomes.len()
     }
@@ -82,20 +151,20 @@ impl<'a> Scored<'a> {
         self.outcomes.is_empty()
     }
 
-    /// The score of the record at `index`, or why it has none.
+    /// The score of the row at `index`, or why it has none.
     ///
     /// # Errors
     /// [`RowFault`] names the stage that refused or dropped the row.
     pub fn get(&self, index: usize) -> std::result::Result<Score<'a>, RowFault> {
         let row = self.outcomes[index].as_ref().map_err(Clone::clone)?;
         Ok(Score {
-            class: self.scores.prediction(*row),
+            prediction: self.scores.prediction(*row),
             raw: self.scores.raw(*row),
             probabilities: self.scores.probability(*row),
         })
     }
 
-    /// The outcome of every record, in order.
+    /// The outcome of every row, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = std::result::Result<Score<'a>, RowFault>> {
         let scored = *self;
         (0..self.len()).map(move |index| scored.get(index))

@@ -66,12 +66,13 @@ impl Serialize for Probabilities<'_> {
 impl<'a> Verdict<'a> {
     /// The verdict of `model` on the flow read at `origin`.
     pub fn new(model: &'a Model, origin: Origin<'a>, score: Score<'a>) -> Self {
+        let class = score.class();
         Self {
             origin,
-            class: &model.classes()[score.class],
-            prediction: score.class,
-            attack: score.class != model.benign(),
-            probability: score.probabilities[score.class],
+            class: &model.classes()[class],
+            prediction: class,
+            attack: class != model.benign(),
+            probability: score.probabilities[class],
             probabilities: Probabilities { classes: model.classes(), values: score.probabilities },
             model: model.version(),
         }

@@ -1,7 +1,7 @@
 //! The fast scorer equals the obvious one by bits, on forests and rows drawn to be difficult.
 
-use ids_core::forest::{Limits, reference};
-use ids_core::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule};
+use ids_core::forest::{Boosting, DotProduct, Limits, reference};
+use ids_core::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 use proptest::prelude::*;
 
 /// Values on which comparisons and sums go wrong first.
@@ -41,7 +41,7 @@ impl Draws<'_> {
         if value.is_nan() { 0.3 } else { value }
     }
 
-    fn tree(&mut self, n_features: usize, n_classes: usize) -> Vec<NodeSpec> {
+    fn tree(&mut self, n_features: usize, leaf_width: usize) -> Vec<NodeSpec> {
         // Splits grow at the end of the list, so children always follow their parents.
         let n_splits = self.below(24);
         let mut nodes: Vec<Option<NodeSpec>> = vec![None];
@@ -61,8 +61,8 @@ impl Draws<'_> {
         }
         let mut leaf = || {
             // Sums of such fractions change in the last bit when their order does.
-            let votes = (0..n_classes).map(|_| [0.0, 0.1, 0.2, 0.3, 0.7, 1.0][self.below(6)]).collect();
-            NodeSpec::Leaf { votes }
+            let votes = (0..leaf_width).map(|_| [0.0, 0.1, 0.2, 0.3, 0.7, 1.0][self.below(6)]).collect();
+            NodeSpec::Leaf { values: votes }
         };
         nodes.into_iter().map(|node| node.unwrap_or_else(&mut leaf)).collect()
     }
@@ -77,20 +77,29 @@ fn case() -> impl Strategy<Value = Case> {
         1 => (0u32..80).prop_map(|x| f64::from(x) + 0.5),
         1 => any::<f64>(),
     ];
-    (draws, 1usize..6, 1usize..20, 1usize..12, rows, prop::collection::vec(values, 6 * 64), any::<bool>()).prop_map(
-        |(draws, n_features, n_classes, n_trees, n_rows, values, with_thresholds)| {
+    (draws, 1usize..6, 1usize..20, 1usize..12, rows, prop::collection::vec(values, 6 * 64), 0usize..6).prop_map(
+        |(draws, n_features, n_classes, n_trees, n_rows, values, task)| {
             let mut draws = Draws(draws.iter());
-            let mut builder = ForestBuilder::new(n_features, n_classes).expect("sizes");
+            let mut thresholds: Vec<_> = (0..n_classes).map(|class| 0.5 + class as f64 * 0.1).collect();
+            thresholds[draws.below(n_classes)] = 0.0;
+            let classification =
+                |thresholds, by_probability| Task::Classification { n_classes, thresholds, by_probability };
+            let orders = [DotProduct::Sequential, DotProduct::FourFused, DotProduct::Vector512, DotProduct::Vector128];
+            let boosting = Boosting { weights: vec![0.3; n_trees + 1], sum: orders[draws.below(orders.len())] };
+            let (task, leaf_width) = match task {
+                0 => (classification(None, false), n_classes),
+                1 => (classification(None, true), n_classes),
+                2 => (classification(Some(thresholds), false), n_classes),
+                3 => (Task::Regression, 1),
+                4 => (Task::BoostedRegression(boosting), 1),
+                _ => (Task::BoostedClassification(boosting), 1),
+            };
+            let mut builder = ForestBuilder::new(n_features, task).expect("sizes");
             for _ in 0..n_trees {
-                builder.push_tree(draws.tree(n_features, n_classes)).expect("a valid tree");
+                builder.push_tree(draws.tree(n_features, leaf_width)).expect("a valid tree");
             }
             // One tree that always votes, so that every row has probabilities.
-            builder.push_tree(vec![NodeSpec::Leaf { votes: vec![0.1; n_classes] }]).expect("a valid tree");
-            if with_thresholds {
-                let mut thresholds: Vec<_> = (0..n_classes).map(|class| 0.5 + class as f64 * 0.1).collect();
-                thresholds[draws.below(n_classes)] = 0.0;
-                builder.thresholds(thresholds).expect("valid thresholds");
-            }
+            builder.push_tree(vec![NodeSpec::Leaf { values: vec![0.1; leaf_width] }]).expect("a valid tree");
             let features = values.iter().copied().cycle().take(n_rows * n_features).collect();
             let forest = builder.build().expect("a valid forest");
             let (answers, small_forest) = ([0, 256][draws.below(2)], [0, 32_768][draws.below(2)]);
@@ -117,7 +126,7 @@ proptest! {
         for row in 0..expected.n_rows() {
             prop_assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "raw of row {}", row);
             prop_assert_eq!(bits(expected.probability(row)), bits(found.probability(row)), "probability of row {}", row);
-            prop_assert_eq!(expected.prediction(row), found.prediction(row), "prediction of row {}", row);
+            prop_assert_eq!(expected.prediction(row).to_bits(), found.prediction(row).to_bits(), "prediction of row {}", row);
         }
     }
 }
@@ -127,9 +136,9 @@ proptest! {
 fn votes_are_added_in_tree_order() {
     let trees = [0.1, 0.2, 0.3];
     let score = |votes: &mut dyn Iterator<Item = &f64>| {
-        let mut builder = ForestBuilder::new(1, 1).expect("sizes");
+        let mut builder = ForestBuilder::classification(1, 1).expect("sizes");
         for &vote in votes {
-            builder.push_tree(vec![NodeSpec::Leaf { votes: vec![vote] }]).expect("a valid tree");
+            builder.push_tree(vec![NodeSpec::Leaf { values: vec![vote] }]).expect("a valid tree");
         }
         let mut scores = Scores::default();
         Engine::new(&builder.build().expect("a valid forest")).score(&[0.0], &mut scores);
@@ -143,12 +152,12 @@ fn votes_are_added_in_tree_order() {
 #[test]
 fn unknown_categories_follow_the_rule() {
     for unknown_left in [true, false] {
-        let mut builder = ForestBuilder::new(1, 2).expect("sizes");
+        let mut builder = ForestBuilder::classification(1, 2).expect("sizes");
         let rule = SplitRule::OneOf { categories: vec![0, 65], n_categories: 70, unknown_left };
         let tree = vec![
             NodeSpec::Split { feature: 0, rule, left: 1, right: 2 },
-            NodeSpec::Leaf { votes: vec![1.0, 0.0] },
-            NodeSpec::Leaf { votes: vec![0.0, 1.0] },
+            NodeSpec::Leaf { values: vec![1.0, 0.0] },
+            NodeSpec::Leaf { values: vec![0.0, 1.0] },
         ];
         builder.push_tree(tree).expect("a valid tree");
         let engine = Engine::new(&builder.build().expect("a valid forest"));
@@ -169,7 +178,7 @@ fn unknown_categories_follow_the_rule() {
         let mut scores = Scores::default();
         for (x, expected) in cases {
             engine.score(&[x], &mut scores);
-            assert_eq!(scores.prediction(0), expected, "{x} with unknown_left {unknown_left}");
+            assert_eq!(scores.class(0), expected, "{x} with unknown_left {unknown_left}");
         }
     }
 }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use common::{bits_of, real_flows, repository};
 use ids_core::decode::Read;
-use ids_core::{ConfusionMatrix, FlowReader, FlowRecords, Model, Quality, Scorer};
+use ids_core::{ConfusionMatrix, FlowReader, FlowRecords, Model, Quality};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -31,7 +31,7 @@ fn score(model: &Arc<Model>, flows: &Path, mut check: impl FnMut(usize, &[f64], 
     let input = BufReader::new(File::open(flows).expect("flows"));
     let mut reader = FlowReader::new(input, flows, Arc::clone(model.schema()), model.inputs()).expect("opens");
     let mut records = FlowRecords::new(Arc::clone(model.schema()));
-    let mut scorer = Scorer::new(Arc::clone(model));
+    let mut scorer = model.scorer();
     let mut matrix = ConfusionMatrix::new(model.classes(), model.benign());
     let mut hashes = [Sha256::new(), Sha256::new(), Sha256::new()];
     let mut rows = 0;
@@ -51,11 +51,11 @@ fn score(model: &Arc<Model>, flows: &Path, mut check: impl FnMut(usize, &[f64], 
         let scored = scorer.score(&records);
         for (flow, score) in records.iter().zip(scored.iter()) {
             let score = score.expect("scores");
-            check(rows as usize, score.raw, score.probabilities, score.class);
-            for (hash, doubles) in hashes.iter_mut().zip([score.raw, score.probabilities, &[score.class as f64]]) {
+            check(rows as usize, score.raw, score.probabilities, score.class());
+            for (hash, doubles) in hashes.iter_mut().zip([score.raw, score.probabilities, &[score.prediction]]) {
                 doubles.iter().for_each(|double| hash.update(double.to_le_bytes()));
             }
-            assert!(matrix.count(flow.label().expect("a label"), score.class));
+            assert!(matrix.count(flow.label().expect("a label"), score.class()));
             rows += 1;
         }
     }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use common::repository;
 use ids_core::schema::ColumnKind;
-use ids_core::{
-    AlertPolicy, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RowFault, Schema, Scorer, Verdict, alert,
-};
+use ids_core::{AlertPolicy, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RowFault, Schema, Verdict, alert};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -46,7 +44,7 @@ fn model() -> Arc<Model> {
 fn records_verdicts_and_alerts_are_as_described() {
     let model = model();
     let records = synthetic(&model, 500);
-    let mut scorer = Scorer::new(Arc::clone(&model));
+    let mut scorer = model.scorer();
     let scored = scorer.score(&records);
     let alerting = AlertPolicy::default().bind(&model).expect("a valid policy");
     let (of_record, of_verdict, of_alert) = (validator("record"), validator("verdict"), validator("alert"));

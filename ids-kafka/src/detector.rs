@@ -224,7 +224,7 @@ impl Detector {
 
         let group = consumer.context();
         let mut decoder = self.decoder.clone();
-        let mut scorer = Scorer::new(Arc::clone(&self.model));
+        let mut scorer = self.model.scorer();
         let mut records = FlowRecords::new(Arc::clone(self.model.schema()));
         let mut expected = Offsets::new();
         let mut last_commit = Instant::now();

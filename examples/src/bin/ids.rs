@@ -1,4 +1,5 @@
-//! `ids`: look at a model, score a file with it, measure it on labelled flows, convert it.
+//! `ids`: look at a model, score a file with it, measure it on labelled flows, convert it, prove it equal
+//! to Spark.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,10 +8,14 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use clap::{Args, Parser, Subcommand};
-use ids_core::{ConfusionMatrix, DeadLetter, Model, Origin, Scorer, Verdict};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use ids_core::forest::DotProduct;
+use ids_core::import::spark;
+use ids_core::verify::{Comparison, Report};
+use ids_core::{ConfusionMatrix, DeadLetter, Model, Origin, SparkModel, Verdict};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
+use indicatif::{ProgressBar, ProgressStyle};
 
 /// Score network flows with the random forest that PySpark saved.
 #[derive(Parser)]
@@ -55,6 +60,14 @@ enum Command {
         #[arg(long)]
         json: Option<PathBuf>,
     },
+    /// Prove that a saved model gives Spark's doubles here: compare with what Spark wrote, bit by bit.
+    ///
+    /// Every column that the pipeline computes and Spark's output has is compared. The exit code is 0 where
+    /// nothing differs, 1 where something does, and 2 where they could not be compared.
+    #[command(
+        after_help = "Example, in PySpark, then here:\n  model.write().save(\"model\"); model.transform(df).write.parquet(\"out.parquet\")\n  ids verify --model model --expected out.parquet"
+    )]
+    Verify(VerifyArgs),
     /// Convert a directory that Spark saved into one file: versioned, checksummed, quick to load.
     Import {
         /// The directory of the saved PipelineModel.
@@ -64,6 +77,61 @@ enum Command {
         #[command(flatten)]
         schema: SchemaArg,
     },
+}
+
+/// What `verify` compares.
+#[derive(Args)]
+struct VerifyArgs {
+    /// The directory that Spark saved: a pipeline, a forest, a tree or a single stage.
+    #[arg(long)]
+    model: PathBuf,
+    /// What Spark wrote with `model.transform(df).write.parquet(...)`: a file or a directory of parts.
+    #[arg(long)]
+    expected: PathBuf,
+    /// The rows that Spark was given, as Parquet, if not all of their columns are in `--expected`, or Spark
+    /// dropped some of them.
+    #[arg(long)]
+    input: Option<PathBuf>,
+    /// A column of `--input` and `--expected` that tells which rows belong together (integers or text);
+    /// without it they are in the same order.
+    #[arg(long, requires = "input")]
+    key: Option<String>,
+    /// The order in which Spark summed boosted trees [default: that of the version that saved them].
+    #[arg(long, value_enum)]
+    boosted_sum: Option<BoostedSum>,
+    /// How many differences to describe.
+    #[arg(long, default_value_t = 10)]
+    differences: usize,
+    /// Also write the report as JSON to this file.
+    #[arg(long)]
+    json: Option<PathBuf>,
+}
+
+/// The orders in which Spark's BLAS adds.
+#[derive(Clone, Copy, ValueEnum)]
+enum BoostedSum {
+    /// From left to right: Spark up to 3.1.
+    Sequential,
+    /// Four fused sums: Spark 3.2 to 3.5.
+    FourFused,
+    /// Eight lanes: Spark from 4.0 on, AVX-512.
+    Vector512,
+    /// Four lanes: Spark from 4.0 on, AVX2.
+    Vector256,
+    /// Two lanes: Spark from 4.0 on, SSE or NEON.
+    Vector128,
+}
+
+impl From<BoostedSum> for DotProduct {
+    fn from(sum: BoostedSum) -> Self {
+        match sum {
+            BoostedSum::Sequential => Self::Sequential,
+            BoostedSum::FourFused => Self::FourFused,
+            BoostedSum::Vector512 => Self::Vector512,
+            BoostedSum::Vector256 => Self::Vector256,
+            BoostedSum::Vector128 => Self::Vector128,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -100,6 +168,14 @@ fn main() -> ExitCode {
         Command::Score { model, input, output } => score(&model, &input, &output),
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
         Command::Import { spark_dir, out, schema } => import(&schema, &spark_dir, &out),
+        Command::Verify(arguments) => match verify(&arguments) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                return ExitCode::from(2);
+            }
+        },
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -153,7 +229,7 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
     };
     let source = input.to_string_lossy();
     let origin = |row: u64| Origin { topic: &source, partition: 0, offset: row as i64, timestamp_ms: None };
-    let mut scorer = Scorer::new(Arc::clone(&model));
+    let mut scorer = model.scorer();
     let (mut n_scored, mut n_bad) = (0u64, 0u64);
     while let Some(batch) = file.next_batch()? {
         let scored = scorer.score(batch.records);
@@ -194,7 +270,7 @@ fn write_line(out: &mut impl Write, line: &impl serde::Serialize) -> Result<()> 
 fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
     let model = model.load()?;
     let mut file = FlowFile::open(input, &model)?;
-    let mut scorer = Scorer::new(Arc::clone(&model));
+    let mut scorer = model.scorer();
     let mut matrix = ConfusionMatrix::new(model.classes(), model.benign());
     let (mut n_bad, mut n_unlabelled, mut n_unknown) = (0, 0, 0);
     let mut first_bad = None;
@@ -208,7 +284,7 @@ fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
                     first_bad.get_or_insert_with(|| fault.to_string());
                 }
                 (Ok(_), None) => n_unlabelled += 1,
-                (Ok(score), Some(label)) => n_unknown += usize::from(!matrix.count(label, score.class)),
+                (Ok(score), Some(label)) => n_unknown += usize::from(!matrix.count(label, score.class())),
             }
         }
     }
@@ -239,5 +315,65 @@ fn import(schema: &SchemaArg, spark_dir: &Path, out: &Path) -> Result<()> {
     let bytes = std::fs::metadata(out)?.len();
     let (version, n_trees) = (model.version(), model.forest().n_trees());
     writeln!(std::io::stdout(), "{}: version {version}, {n_trees} trees, {bytes} bytes", out.display())?;
+    Ok(())
+}
+
+/// Whether nothing differs.
+fn verify(arguments: &VerifyArgs) -> Result<bool> {
+    let VerifyArgs { model: path, expected, input, key, boosted_sum, differences, json } = arguments;
+    let mut model = spark::read(path).with_context(|| format!("cannot load the model {}", path.display()))?;
+    if let (Some(saved), Some(sum)) = (&mut model.forest, boosted_sum) {
+        saved.forest.set_dot_product((*sum).into());
+    }
+    let progress = ProgressBar::new(0);
+    progress.set_style(ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} rows {eta}")?);
+    progress.set_message("comparing");
+    let comparison = Comparison { expected, input: input.as_deref(), key: key.as_deref(), n_differences: *differences };
+    let report = ids_core::verify::verify(&model, comparison, |done, of| {
+        progress.set_length(of);
+        progress.set_position(done);
+    })?;
+    progress.finish_and_clear();
+    if let Some(path) = json {
+        std::fs::write(path, serde_json::to_string_pretty(&report)? + "\n")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    print_report(&model, &report)?;
+    Ok(report.is_equal())
+}
+
+fn print_report(model: &SparkModel, report: &Report) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    let n_stages = model.stage_classes.len();
+    write!(out, "saved by    Spark {}, {n_stages} stage{}", model.spark_version, if n_stages == 1 { "" } else { "s" })?;
+    if let Some(saved) = &model.forest {
+        let forest = &saved.forest;
+        write!(out, ", {} trees, {} nodes, depth {}", forest.n_trees(), forest.n_nodes(), forest.depth())?;
+    }
+    let Report { rows, scored, dropped, refused, doubles, differing_doubles, .. } = report;
+    writeln!(out, "\nrows        {rows}: {scored} scored, {dropped} dropped, {refused} refused")?;
+    writeln!(out, "compared    {doubles} doubles")?;
+    if report.doubles_within_bound > 0 {
+        let bound = ids_core::verify::PROBABILITY_BOUND;
+        writeln!(out, "            {} probabilities of boosted trees within {bound:e}", report.doubles_within_bound)?;
+    }
+    writeln!(out, "differ      {differing_doubles} doubles, {} rows", report.differing_rows)?;
+    if !report.not_compared.is_empty() {
+        writeln!(out, "not there   {} in what Spark wrote", report.not_compared.join(", "))?;
+    }
+    let width = report.columns.iter().map(|column| column.name.len()).max().unwrap_or(0).max("column".len());
+    writeln!(out, "\n{:width$}  {:>12}  {:>8}", "column", "doubles", "differ")?;
+    for column in &report.columns {
+        writeln!(out, "{:width$}  {:12}  {:8}", column.name, column.doubles, column.differing)?;
+    }
+    for difference in &report.differences {
+        let key = difference.key.as_ref().map(|key| format!(" (key {key})")).unwrap_or_default();
+        let entry = difference.entry.map(|entry| format!("[{entry}]")).unwrap_or_default();
+        writeln!(out, "\nrow {}{key}, {}{entry}", difference.row, difference.column)?;
+        writeln!(out, "  Spark  {}\n  here   {}", difference.expected, difference.found)?;
+    }
+    if let Some(first) = report.refused_rows.first() {
+        writeln!(out, "\nthe first row refused, on which Spark fails: row {}: {}", first.row, first.reason)?;
+    }
     Ok(())
 }

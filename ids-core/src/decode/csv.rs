@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use super::{Fault, Read, RecordError, RecordErrorKind, RowRules, excerpt};
 use crate::error::{Error, Result};
-use crate::record::{FlowRecords, NewRow};
-use crate::schema::{ColumnKind, Schema, Slot};
+use crate::record::FlowRecords;
+use crate::rows::{NewRow, Slot};
+use crate::schema::{ColumnKind, Schema};
 
 /// Which column each field of a row belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -232,7 +233,11 @@ impl RowDecoder {
             Slot::Number(slot) => {
                 let text = text.trim_ascii();
                 if !text.is_empty() {
-                    row.set_number(slot, number(text)?);
+                    let value = number(text)?;
+                    if !self.rules.takes(position, value) {
+                        return Err(RowRules::no_integer(text));
+                    }
+                    row.set_number(slot, value);
                 }
             }
             // An empty label may stand for a class; that is for the schema to say.
@@ -241,6 +246,9 @@ impl RowDecoder {
                 return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(field) });
             }
             Slot::Text(slot) => row.set_text(slot, text),
+            Slot::Vector(_) => {
+                return Err(RecordErrorKind::WrongType { expected: "a number or text", found: excerpt(field) });
+            }
         }
         Ok(())
     }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 
 use super::{Fault, RecordError, RecordErrorKind, RowRules, excerpt};
 use crate::error::Result;
-use crate::record::{FlowRecords, NewRow};
-use crate::schema::{ColumnKind, Schema, Slot};
+use crate::record::FlowRecords;
+use crate::rows::{NewRow, Slot};
+use crate::schema::{ColumnKind, Schema};
 
 /// Decodes JSON messages into a batch.
 #[derive(Debug, Clone)]
@@ -108,7 +109,14 @@ impl JsonDecoder {
             return cursor.literal("null");
         }
         match self.rules.schema.slot(position) {
-            Slot::Number(slot) => row.set_number(slot, cursor.number()?),
+            Slot::Number(slot) => {
+                let start = cursor.at;
+                let value = cursor.number()?;
+                if !self.rules.takes(position, value) {
+                    return Err(Fault::at(start, RowRules::no_integer(&cursor.text[start..cursor.at])));
+                }
+                row.set_number(slot, value);
+            }
             Slot::Text(slot) => match cursor.peek() {
                 Some(b'"') => row.set_text(slot, cursor.string(&mut self.unescaped, "a string")?),
                 // Labels and identifiers are often numbers: keep them as they are written.
@@ -119,6 +127,7 @@ impl JsonDecoder {
                 }
                 _ => return Err(cursor.wrong_type("a string")),
             },
+            Slot::Vector(_) => return Err(cursor.wrong_type("a number or text")),
         }
         Ok(())
     }

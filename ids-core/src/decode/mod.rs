@@ -7,17 +7,19 @@
 
 pub mod csv;
 pub mod json;
+pub mod parquet;
 mod reader;
 
 use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
-use crate::record::NewRow;
-use crate::schema::{ColumnKind, Derivation, Schema, Slot};
+use crate::rows::{NewRow, Slot};
+use crate::schema::{ColumnKind, Derivation, Schema};
 
 pub use csv::{CsvColumns, CsvDecoder, CsvReader};
 pub use json::JsonDecoder;
+pub use parquet::ParquetReader;
 pub use reader::{FlowReader, Read};
 
 /// What is wrong with a record, and where.
@@ -248,7 +250,7 @@ impl RowRules {
             }
             let number = |position: usize| match self.schema.slot(position) {
                 Slot::Number(slot) => row.number(slot),
-                Slot::Text(_) => None,
+                _ => None,
             };
             let packets: Option<f64> = derivation.packets.iter().map(|&position| number(position)).sum();
             let value = match (packets, number(derivation.duration)) {
@@ -267,6 +269,18 @@ impl RowRules {
     fn error(&self, record: u64, fault: Fault) -> RecordError {
         let column = fault.column.map(|position| self.schema.columns()[position].name.clone());
         RecordError { record, column, offset: fault.offset, kind: fault.kind }
+    }
+
+    /// Whether `value` may stand in the column at `position`: in one of integers only what a double holds
+    /// as exactly one whole number.
+    fn takes(&self, position: usize, value: f64) -> bool {
+        const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
+        self.kind(position) != ColumnKind::Integer || (value.fract() == 0.0 && value.abs() <= MOST)
+    }
+
+    #[cold]
+    fn no_integer(text: &str) -> RecordErrorKind {
+        RecordErrorKind::WrongType { expected: "a whole number up to 2^53", found: excerpt(text.as_bytes()) }
     }
 
     fn kind(&self, position: usize) -> ColumnKind {

@@ -3,7 +3,7 @@
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
-use super::{CategorySet, Forest, Node, Test, fault};
+use super::{CategorySet, Forest, Node, Task, Test, fault};
 use crate::error::{Error, Result};
 
 /// Builds a [`Forest`] tree by tree.
@@ -11,22 +11,22 @@ use crate::error::{Error, Result};
 /// ```
 /// use ids_core::{Engine, ForestBuilder, NodeSpec, Scores, SplitRule};
 ///
-/// let mut builder = ForestBuilder::new(1, 2)?;
+/// let mut builder = ForestBuilder::classification(1, 2)?;
 /// builder.push_tree(vec![
 ///     NodeSpec::Split { feature: 0, rule: SplitRule::AtMost(0.5), left: 1, right: 2 },
-///     NodeSpec::Leaf { votes: vec![0.9, 0.1] },
-///     NodeSpec::Leaf { votes: vec![0.2, 0.8] },
+///     NodeSpec::Leaf { values: vec![0.9, 0.1] },
+///     NodeSpec::Leaf { values: vec![0.2, 0.8] },
 /// ])?;
 /// let forest = builder.build()?;
 /// let mut scores = Scores::default();
 /// Engine::new(&forest).score(&[0.3, 0.7], &mut scores);
-/// assert_eq!((scores.prediction(0), scores.prediction(1)), (0, 1));
+/// assert_eq!((scores.class(0), scores.class(1)), (0, 1));
 /// # Ok::<(), ids_core::Error>(())
 /// ```
 #[derive(Debug, Clone)]
 pub struct ForestBuilder {
     forest: Forest,
-    vote_positions: FxHashMap<Vec<u64>, u32>,
+    value_positions: FxHashMap<Vec<u64>, u32>,
     set_positions: FxHashMap<CategorySet, u32>,
     /// Whether some tree votes on every row.
     always_votes: bool,
@@ -40,10 +40,10 @@ const MOST_CATEGORIES: u32 = 1 << 16;
 /// A node as it is handed to the builder: children are positions in the same tree.
 #[derive(Debug, Clone, PartialEq)]
 pub enum NodeSpec {
-    /// The votes, `[n_classes]`, that a row arriving here adds.
+    /// What a row arriving here adds.
     Leaf {
-        /// Finite, not negative.
-        votes: Vec<f64>,
+        /// For a classification: votes, `[n_classes]`, finite and not negative. Else a number, `[1]`, finite.
+        values: Vec<f64>,
     },
     /// A row goes to `left` where the rule holds for its value of `feature`, else to `right`.
     Split {
@@ -75,28 +75,35 @@ pub enum SplitRule {
 }
 
 impl ForestBuilder {
-    /// A builder of forests over vectors of `n_features`, with `n_classes` classes.
+    /// A builder of forests over vectors of `n_features` that vote for `n_classes` classes.
     ///
     /// # Errors
-    /// Where either is 0 or beyond what any data set has: a damaged file must not ask for gigabytes.
-    pub fn new(n_features: usize, n_classes: usize) -> Result<Self> {
-        for (n, most, noun) in [(n_features, MOST_FEATURES, "features"), (n_classes, MOST_CLASSES, "classes")] {
+    /// As [`ForestBuilder::new`].
+    pub fn classification(n_features: usize, n_classes: usize) -> Result<Self> {
+        Self::new(n_features, Task::Classification { n_classes, thresholds: None, by_probability: false })
+    }
+
+    /// A builder of forests over vectors of `n_features` for any task.
+    ///
+    /// # Errors
+    /// Where the number of features or classes is 0 or beyond what any data set has (a damaged file must not
+    /// ask for gigabytes), or thresholds are not one per class and not negative, at most one of them 0
+    /// (Spark's rule).
+    pub fn new(n_features: usize, task: Task) -> Result<Self> {
+        let width = task.leaf_width();
+        for (n, most, noun) in [(n_features, MOST_FEATURES, "features"), (width, MOST_CLASSES, "classes")] {
             if n == 0 || n > most {
                 return Err(fault(None, format!("{n} {noun}")));
             }
         }
-        let forest = Forest {
-            n_features,
-            n_classes,
-            roots: Vec::new(),
-            nodes: Vec::new(),
-            votes: Vec::new(),
-            sets: Vec::new(),
-            thresholds: None,
-        };
+        if let Task::Classification { n_classes, thresholds: Some(thresholds), .. } = &task {
+            check_thresholds(thresholds, *n_classes)?;
+        }
+        let forest =
+            Forest { n_features, task, roots: Vec::new(), nodes: Vec::new(), values: Vec::new(), sets: Vec::new() };
         Ok(Self {
             forest,
-            vote_positions: FxHashMap::default(),
+            value_positions: FxHashMap::default(),
             set_positions: FxHashMap::default(),
             always_votes: false,
         })
@@ -106,8 +113,8 @@ impl ForestBuilder {
     ///
     /// # Errors
     /// [`Error::Forest`] names tree and node where a child is out of range, not behind its parent or
-    /// shared, a feature or category is out of range, a threshold is NaN, votes are not finite, are
-    /// negative or not one per class.
+    /// shared, a feature or category is out of range, a threshold is NaN, or a leaf's values are not as
+    /// [`NodeSpec::Leaf`] says.
     pub fn push_tree(&mut self, nodes: Vec<NodeSpec>) -> Result<()> {
         let tree = self.forest.roots.len();
         if nodes.is_empty() {
@@ -123,9 +130,9 @@ impl ForestBuilder {
         for (id, spec) in nodes.into_iter().enumerate() {
             let wrong = |detail: String| fault(Some((tree, id)), detail);
             let node = match spec {
-                NodeSpec::Leaf { votes } => {
-                    votes_everywhere &= votes.iter().any(|&vote| vote > 0.0);
-                    Node::Leaf { votes: self.add_votes(&votes).map_err(wrong)? }
+                NodeSpec::Leaf { values } => {
+                    votes_everywhere &= values.iter().any(|&vote| vote > 0.0);
+                    Node::Leaf { values: self.add_values(&values).map_err(wrong)? }
                 }
                 NodeSpec::Split { feature, rule, left, right } => {
                     if feature >= self.forest.n_features {
@@ -157,52 +164,45 @@ impl ForestBuilder {
         Ok(())
     }
 
-    /// Sets the class thresholds, `[n_classes]`: not negative, at most one of them 0 (Spark's rule).
-    ///
-    /// # Errors
-    /// Where they break that rule.
-    pub fn thresholds(&mut self, thresholds: Vec<f64>) -> Result<()> {
-        if thresholds.len() != self.forest.n_classes {
-            let detail = format!("{} thresholds for {} classes", thresholds.len(), self.forest.n_classes);
-            return Err(fault(None, detail));
-        }
-        if !thresholds.iter().all(|&threshold| threshold >= 0.0) {
-            return Err(fault(None, format!("thresholds {thresholds:?} are not all 0 or more")));
-        }
-        if thresholds.iter().filter(|&&threshold| threshold == 0.0).count() > 1 {
-            return Err(fault(None, format!("more than one of the thresholds {thresholds:?} is 0")));
-        }
-        self.forest.thresholds = Some(thresholds);
-        Ok(())
-    }
-
     /// The forest.
     ///
     /// # Errors
-    /// Where it has no tree, or every tree has a leaf without votes, so that a row could end with
-    /// none at all and have no probabilities (Spark fails on such a row).
+    /// Where it has no tree; where boosted trees do not have one weight each; where every tree of a
+    /// classification has a leaf without votes, so that a row could end with none at all and have no
+    /// probabilities (Spark fails on such a row).
     pub fn build(self) -> Result<Forest> {
-        if self.forest.roots.is_empty() {
+        let n_trees = self.forest.roots.len();
+        if n_trees == 0 {
             return Err(fault(None, "it has no trees"));
         }
-        if !self.always_votes {
-            return Err(fault(None, "every tree has a leaf without votes: a row may have no probabilities"));
+        match &self.forest.task {
+            Task::Classification { .. } if !self.always_votes => {
+                Err(fault(None, "every tree has a leaf without votes: a row may have no probabilities"))
+            }
+            Task::BoostedClassification(boosting) | Task::BoostedRegression(boosting)
+                if boosting.weights.len() != n_trees =>
+            {
+                Err(fault(None, format!("{} weights for {n_trees} trees", boosting.weights.len())))
+            }
+            _ => Ok(self.forest),
         }
-        Ok(self.forest)
     }
 
-    fn add_votes(&mut self, votes: &[f64]) -> std::result::Result<u32, String> {
-        if votes.len() != self.forest.n_classes {
-            return Err(format!("{} votes for {} classes", votes.len(), self.forest.n_classes));
+    fn add_values(&mut self, values: &[f64]) -> std::result::Result<u32, String> {
+        let width = self.forest.task.leaf_width();
+        let is_classification = matches!(self.forest.task, Task::Classification { .. });
+        let noun = if is_classification { "votes" } else { "numbers" };
+        if values.len() != width {
+            return Err(format!("a leaf with {} {noun}, not {width}", values.len()));
         }
-        if let Some(vote) = votes.iter().find(|vote| !(vote.is_finite() && **vote >= 0.0)) {
-            return Err(format!("a vote of {vote}"));
+        if let Some(value) = values.iter().find(|value| !value.is_finite() || (is_classification && **value < 0.0)) {
+            return Err(format!("a leaf with the value {value}"));
         }
-        let next = (self.forest.votes.len() / self.forest.n_classes) as u32;
-        let bits = votes.iter().map(|vote| vote.to_bits()).collect();
-        let position = *self.vote_positions.entry(bits).or_insert(next);
+        let next = (self.forest.values.len() / width) as u32;
+        let bits = values.iter().map(|value| value.to_bits()).collect();
+        let position = *self.value_positions.entry(bits).or_insert(next);
         if position == next {
-            self.forest.votes.extend_from_slice(votes);
+            self.forest.values.extend_from_slice(values);
         }
         Ok(position)
     }
@@ -234,19 +234,31 @@ impl ForestBuilder {
     }
 }
 
+fn check_thresholds(thresholds: &[f64], n_classes: usize) -> Result<()> {
+    if thresholds.len() != n_classes {
+        return Err(fault(None, format!("{} thresholds for {n_classes} classes", thresholds.len())));
+    }
+    if !thresholds.iter().all(|&threshold| threshold >= 0.0) {
+        return Err(fault(None, format!("thresholds {thresholds:?} are not all 0 or more")));
+    }
+    if thresholds.iter().filter(|&&threshold| threshold == 0.0).count() > 1 {
+        return Err(fault(None, format!("more than one of the thresholds {thresholds:?} is 0")));
+    }
+    Ok(())
+}
+
 /// A forest as the model file holds it (see `docs/model-file.md`): parallel arrays, because a map
 /// per node would treble the file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Definition {
     n_features: usize,
-    n_classes: usize,
-    thresholds: Option<Vec<f64>>,
+    task: Task,
     /// Nodes per tree.
     tree_sizes: Vec<u32>,
     /// Per node: the feature of a split, or -1 for a leaf.
     features: Vec<i64>,
-    /// Per node: a leaf's vote vector, or a split's left child counted from the root of its tree.
+    /// Per node: a leaf's value vector, or a split's left child counted from the root of its tree.
     lefts: Vec<u32>,
     /// Per split: right child counted from the root of its tree.
     rights: Vec<u32>,
@@ -254,32 +266,31 @@ pub(super) struct Definition {
     sets: Vec<i64>,
     /// Per split on a threshold.
     thresholds_at_most: Vec<f64>,
-    /// The distinct vote vectors: pairs of class and vote, votes of 0 left out.
-    votes: Vec<Vec<(u32, f64)>>,
+    /// The distinct value vectors: pairs of position (class) and value, values of 0 left out.
+    values: Vec<Vec<(u32, f64)>>,
     /// The distinct category sets: number of categories, those that go left, whether unknown ones do.
     category_sets: Vec<(u32, Vec<u32>, bool)>,
 }
 
 impl From<Forest> for Definition {
     fn from(forest: Forest) -> Self {
-        let sparse = |votes: &[f64]| {
+        let sparse = |values: &[f64]| {
             // By bits: a -0.0 is kept.
-            (0u32..).zip(votes.iter().copied()).filter(|(_, vote)| vote.to_bits() != 0).collect::<Vec<_>>()
+            (0u32..).zip(values.iter().copied()).filter(|(_, value)| value.to_bits() != 0).collect::<Vec<_>>()
         };
         let members = |set: &CategorySet| {
             (0..set.n_categories).filter(|&c| set.bits[c as usize / 64] >> (c % 64) & 1 == 1).collect()
         };
         let mut definition = Self {
             n_features: forest.n_features,
-            n_classes: forest.n_classes,
-            thresholds: forest.thresholds.clone(),
+            task: forest.task.clone(),
             tree_sizes: Vec::new(),
             features: Vec::new(),
             lefts: Vec::new(),
             rights: Vec::new(),
             sets: Vec::new(),
             thresholds_at_most: Vec::new(),
-            votes: forest.votes.chunks_exact(forest.n_classes).map(sparse).collect(),
+            values: forest.values.chunks_exact(forest.task.leaf_width()).map(sparse).collect(),
             category_sets: forest.sets.iter().map(|s| (s.n_categories, members(s), s.unknown_left)).collect(),
         };
         for tree in 0..forest.n_trees() {
@@ -288,9 +299,9 @@ impl From<Forest> for Definition {
             let root = range.start as u32;
             for node in &forest.nodes[range] {
                 match *node {
-                    Node::Leaf { votes } => {
+                    Node::Leaf { values } => {
                         definition.features.push(-1);
-                        definition.lefts.push(votes);
+                        definition.lefts.push(values);
                     }
                     Node::Split { feature, test, left, right } => {
                         definition.features.push(feature.into());
@@ -316,7 +327,8 @@ impl TryFrom<Definition> for Forest {
 
     fn try_from(definition: Definition) -> Result<Self> {
         let short = || fault(None, "its arrays do not fit together");
-        let mut builder = ForestBuilder::new(definition.n_features, definition.n_classes)?;
+        let width = definition.task.leaf_width();
+        let mut builder = ForestBuilder::new(definition.n_features, definition.task)?;
         let mut features = definition.features.into_iter();
         let mut lefts = definition.lefts.into_iter();
         let mut rights = definition.rights.into_iter();
@@ -327,12 +339,12 @@ impl TryFrom<Definition> for Forest {
             for _ in 0..size {
                 let (feature, left) = features.next().zip(lefts.next()).ok_or_else(short)?;
                 let Ok(feature) = usize::try_from(feature) else {
-                    let sparse = definition.votes.get(left as usize).ok_or_else(short)?;
-                    let mut votes = vec![0.0; definition.n_classes];
-                    for &(class, vote) in sparse {
-                        *votes.get_mut(class as usize).ok_or_else(short)? = vote;
+                    let sparse = definition.values.get(left as usize).ok_or_else(short)?;
+                    let mut values = vec![0.0; width];
+                    for &(position, value) in sparse {
+                        *values.get_mut(position as usize).ok_or_else(short)? = value;
                     }
-                    nodes.push(NodeSpec::Leaf { votes });
+                    nodes.push(NodeSpec::Leaf { values });
                     continue;
                 };
                 let (right, set) = rights.next().zip(sets.next()).ok_or_else(short)?;
@@ -351,9 +363,6 @@ impl TryFrom<Definition> for Forest {
         if features.next().is_some() || rights.next().is_some() || thresholds.next().is_some() {
             return Err(short());
         }
-        if let Some(thresholds) = definition.thresholds {
-            builder.thresholds(thresholds)?;
-        }
         builder.build()
     }
 }
@@ -362,8 +371,8 @@ impl TryFrom<Definition> for Forest {
 mod tests {
     use super::*;
 
-    fn leaf(votes: &[f64]) -> NodeSpec {
-        NodeSpec::Leaf { votes: votes.to_vec() }
+    fn leaf(values: &[f64]) -> NodeSpec {
+        NodeSpec::Leaf { values: values.to_vec() }
     }
 
     fn split(feature: usize, left: usize, right: usize) -> NodeSpec {
@@ -386,25 +395,26 @@ mod tests {
             (vec![split(0, 0, 1), good()], "child 0 does not come after its parent"),
             (vec![split(0, 1, 1), good()], "child 1 has two parents"),
             (vec![split(0, 1, 2), good(), good(), good()], "node 3: no node leads here"),
-            (vec![leaf(&[1.0])], "1 votes for 2 classes"),
-            (vec![leaf(&[1.0, -1.0])], "a vote of -1"),
-            (vec![leaf(&[1.0, f64::INFINITY])], "a vote of inf"),
+            (vec![leaf(&[1.0])], "a leaf with 1 votes, not 2"),
+            (vec![leaf(&[1.0, -1.0])], "a leaf with the value -1"),
+            (vec![leaf(&[1.0, f64::INFINITY])], "a leaf with the value inf"),
             (vec![nan, good(), good()], "a threshold of NaN"),
             (vec![one_of(vec![3], 3), good(), good()], "category 3 of 3"),
             (vec![one_of(vec![3], u32::MAX), good(), good()], "4294967295 categories"),
         ];
         for (nodes, expected) in cases {
-            let mut builder = ForestBuilder::new(2, 2).expect("a builder");
+            let mut builder = ForestBuilder::classification(2, 2).expect("a builder");
             let message = builder.push_tree(nodes).expect_err(expected).to_string();
             assert!(message.contains(expected), "{message}");
         }
-        let mut builder = ForestBuilder::new(2, 2).expect("a builder");
+        let mut builder = ForestBuilder::classification(2, 2).expect("a builder");
         assert!(builder.clone().build().is_err(), "no trees");
         builder.push_tree(vec![leaf(&[0.0, 0.0])]).expect("a tree may have an empty leaf");
         assert!(builder.clone().build().is_err(), "no votes");
         builder.push_tree(vec![good()]).expect("a good tree");
         for thresholds in [vec![0.5], vec![0.0, 0.0], vec![-1.0, 1.0], vec![f64::NAN, 1.0]] {
-            assert!(builder.thresholds(thresholds.clone()).is_err(), "{thresholds:?}");
+            let task = Task::Classification { n_classes: 2, thresholds: Some(thresholds), by_probability: false };
+            assert!(ForestBuilder::new(2, task.clone()).is_err(), "{task:?}");
         }
         builder.build().expect("a good forest");
     }

@@ -5,7 +5,7 @@
 //! tree. The votes of a row are added in tree order, class by class, so the sums are those of the
 //! [`reference`](super::reference) to the bit.
 
-use super::{CategorySet, Forest, Node, Scores, Test};
+use super::{CategorySet, Forest, Node, Scores, Task, Test};
 
 /// A forest compiled for speed.
 #[derive(Debug, Clone)]
@@ -13,7 +13,7 @@ pub struct Engine {
     forest: Forest,
     /// All trees, siblings side by side.
     slots: Vec<Slot>,
-    /// Per slot: the vote vector of a leaf.
+    /// Per slot: the value vector of a leaf.
     leaves: Vec<u32>,
     trees: Vec<CompiledTree>,
     /// Features whose category sets became columns.
@@ -23,9 +23,9 @@ pub struct Engine {
     /// Whether some split is on a category set that is no column.
     has_sets: bool,
     tile_rows: usize,
-    /// Vote vectors, each padded with zeros to `padded_classes`.
-    votes: Vec<f64>,
-    padded_classes: usize,
+    /// Value vectors, each padded with zeros to `padded_width`.
+    values: Vec<f64>,
+    padded_width: usize,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -139,12 +139,13 @@ impl Engine {
 
     #[doc(hidden)]
     pub fn with_limits(forest: &Forest, limits: Limits) -> Self {
-        let n_classes = forest.n_classes;
-        let padded_classes = n_classes.next_multiple_of(4);
-        let mut votes = Vec::new();
-        for vector in forest.votes.chunks_exact(n_classes) {
-            votes.extend_from_slice(vector);
-            votes.resize(votes.len().next_multiple_of(padded_classes), 0.0);
+        let width = forest.task.leaf_width();
+        // Votes are summed four at a time.
+        let padded_width = if width == 1 { 1 } else { width.next_multiple_of(4) };
+        let mut values = Vec::new();
+        for vector in forest.values.chunks_exact(width) {
+            values.extend_from_slice(vector);
+            values.resize(values.len().next_multiple_of(padded_width), 0.0);
         }
         let answers = Answers::compile(forest, forest.n_features, limits);
         let mut engine = Self {
@@ -156,8 +157,8 @@ impl Engine {
             answers,
             has_sets: false,
             tile_rows: if forest.n_nodes() <= limits.small_forest { SMALL_TILE } else { LARGE_TILE },
-            votes,
-            padded_classes,
+            values,
+            padded_width,
         };
         for tree in 0..forest.n_trees() {
             engine.compile(tree);
@@ -181,7 +182,7 @@ impl Engine {
         while let Some(&position) = queue.get(next) {
             let own = (root + next) as u32;
             let (slot, leaf) = match self.forest.nodes[position as usize] {
-                Node::Leaf { votes } => (Slot { operand: f64::NAN, left: own.wrapping_sub(1), column: 0 }, votes),
+                Node::Leaf { values } => (Slot { operand: f64::NAN, left: own.wrapping_sub(1), column: 0 }, values),
                 Node::Split { feature, test, left, right } => {
                     let left_slot = (root + queue.len()) as u32;
                     queue.extend([left, right]);
@@ -213,13 +214,14 @@ impl Engine {
     /// # Panics
     /// Where the length of `features` is no multiple of `n_features`.
     pub fn score(&self, features: &[f64], scores: &mut Scores) {
-        let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes);
+        let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes());
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         scores.reset(features.len() / n_features, n_classes);
         let tile_rows = self.tile_rows;
         // Leaves of the tile's rows, `[row, tree]`, and its columns, `[row, column]`.
         let mut leaves = vec![0; tile_rows * self.trees.len()];
         let mut columns = vec![0.0; tile_rows * self.n_columns];
+        let mut numbers = Vec::new();
         for (tile, rows) in features.chunks(tile_rows * n_features).enumerate() {
             let n_rows = rows.len() / n_features;
             for (row, columns) in rows.chunks_exact(n_features).zip(columns.chunks_exact_mut(self.n_columns)) {
@@ -235,17 +237,22 @@ impl Engine {
                 self.walk::<false>(&columns, n_rows, &mut leaves);
             }
             for (row, leaves) in leaves.chunks_exact(self.trees.len()).take(n_rows).enumerate() {
-                let at = (tile * tile_rows + row) * n_classes;
-                let raw = &mut scores.raw[at..][..n_classes];
-                match self.padded_classes {
-                    4 => self.sum_votes::<4>(leaves, raw),
-                    8 => self.sum_votes::<8>(leaves, raw),
-                    12 => self.sum_votes::<12>(leaves, raw),
-                    16 => self.sum_votes::<16>(leaves, raw),
-                    _ => self.sum_votes_of_any_width(leaves, raw),
+                let row = tile * tile_rows + row;
+                if let Task::Classification { .. } = self.forest.task {
+                    let raw = &mut scores.raw[row * n_classes..][..n_classes];
+                    match self.padded_width {
+                        4 => self.sum_votes::<4>(leaves, raw),
+                        8 => self.sum_votes::<8>(leaves, raw),
+                        12 => self.sum_votes::<12>(leaves, raw),
+                        16 => self.sum_votes::<16>(leaves, raw),
+                        _ => self.sum_votes_of_any_width(leaves, raw),
+                    }
+                    self.forest.decide(scores, row);
+                } else {
+                    numbers.clear();
+                    numbers.extend(leaves.iter().map(|&leaf| self.values[leaf as usize]));
+                    self.forest.combine(&numbers, scores, row);
                 }
-                let probability = &mut scores.probability[at..][..n_classes];
-                scores.prediction[tile * tile_rows + row] = self.forest.decide(raw, probability);
             }
         }
     }
@@ -288,7 +295,7 @@ impl Engine {
 
     /// Adds a row's votes in tree order; `N` classes, so that the sums stay in registers.
     fn sum_votes<const N: usize>(&self, leaves: &[u32], raw: &mut [f64]) {
-        let (vectors, _) = self.votes.as_chunks::<N>();
+        let (vectors, _) = self.values.as_chunks::<N>();
         let mut sums = [0.0; N];
         for &leaf in leaves {
             for (sum, vote) in sums.iter_mut().zip(&vectors[leaf as usize]) {
@@ -300,7 +307,7 @@ impl Engine {
 
     fn sum_votes_of_any_width(&self, leaves: &[u32], raw: &mut [f64]) {
         for &leaf in leaves {
-            let vector = &self.votes[leaf as usize * self.padded_classes..];
+            let vector = &self.values[leaf as usize * self.padded_width..];
             for (sum, vote) in raw.iter_mut().zip(vector) {
                 *sum += vote;
             }

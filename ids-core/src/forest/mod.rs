@@ -16,28 +16,126 @@ pub use engine::{Engine, Limits};
 
 use crate::error::Error;
 
-/// A classification forest: trees in the order in which their votes are added.
+/// A forest: trees in the order in which their leaves are put together.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(try_from = "builder::Definition", into = "builder::Definition")]
 pub struct Forest {
     n_features: usize,
-    n_classes: usize,
+    task: Task,
     /// Position in `nodes` of each tree's root. A tree's nodes lie together, parents first.
     roots: Vec<u32>,
     nodes: Vec<Node>,
-    /// The distinct vote vectors of the leaves, `[n, n_classes]`, row-major.
-    votes: Vec<f64>,
+    /// The distinct value vectors of the leaves, `[n, width of a leaf]`, row-major.
+    values: Vec<f64>,
     /// The distinct category sets of the splits.
     sets: Vec<CategorySet>,
-    /// A row's class is the one whose probability is largest relative to its threshold.
-    thresholds: Option<Vec<f64>>,
+}
+
+/// What a forest predicts: what its leaves hold, and how they are put together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+#[non_exhaustive]
+pub enum Task {
+    /// A leaf holds votes for each class; the votes of all trees are summed.
+    Classification {
+        /// Number of classes.
+        n_classes: usize,
+        /// A row's class is the one whose probability is largest relative to its threshold, `[n_classes]`.
+        thresholds: Option<Vec<f64>>,
+        /// Whether the largest probability decides, where there are no thresholds, and not the largest sum
+        /// of votes: dividing can make two sums equal.
+        by_probability: bool,
+    },
+    /// A leaf holds a number; the prediction is the mean over the trees.
+    Regression,
+    /// A leaf holds a number; their weighted sum, the margin, is the prediction.
+    BoostedRegression(Boosting),
+    /// As for regression; a margin above 0 is class 1 of two.
+    BoostedClassification(Boosting),
+}
+
+/// How boosted trees are put together.
+///
+/// Spark computes their weighted sum through a BLAS, whose order of additions depends on the versions of
+/// Spark and Java and on the processor: it is not bit-identical with itself. Each order is a mode of its
+/// own here, in which the margin is Spark's to the bit. Probabilities are computed with this machine's
+/// exponential function, which may differ from Java's in the last bit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Boosting {
+    /// One per tree.
+    pub weights: Vec<f64>,
+    /// The order of additions.
+    pub sum: DotProduct,
+}
+
+/// The orders in which Spark's `BLAS.ddot` adds (`dev.ludovic.netlib` and f2j, both without native code).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DotProduct {
+    /// From left to right: Spark up to 3.1.
+    Sequential,
+    /// Four sums side by side with fused multiply-add: Spark 3.2 to 3.5 on Java 11 or later.
+    FourFused,
+    /// Eight sums side by side with fused multiply-add: Spark from 4.0 on, on a processor with AVX-512.
+    Vector512,
+    /// Four of them: Spark from 4.0 on, with AVX2.
+    Vector256,
+    /// Two of them: Spark from 4.0 on, with SSE or NEON.
+    Vector128,
+}
+
+impl DotProduct {
+    /// The sum of the products of `x` and `y`, `[n]` each.
+    pub fn of(self, x: &[f64], y: &[f64]) -> f64 {
+        let n = x.len().min(y.len());
+        let plain = |sum, i: usize| sum + x[i] * y[i];
+        let fused = |sum, i: usize| x[i].mul_add(y[i], sum);
+        let mut lanes = [0.0; 8];
+        let n_lanes = match self {
+            Self::Sequential => return (0..n).fold(0.0, plain),
+            Self::FourFused | Self::Vector256 => 4,
+            Self::Vector512 => 8,
+            Self::Vector128 => 2,
+        };
+        let whole = n - n % n_lanes;
+        for start in (0..whole).step_by(n_lanes) {
+            for (lane, sum) in lanes[..n_lanes].iter_mut().enumerate() {
+                *sum = fused(*sum, start + lane);
+            }
+        }
+        let sum = lanes[1..n_lanes].iter().fold(lanes[0], |sum, lane| sum + lane);
+        match self {
+            Self::FourFused => (whole..n).fold(sum, fused),
+            _ => (whole..n).fold(sum, plain),
+        }
+    }
+}
+
+impl Task {
+    /// How many numbers a leaf holds.
+    fn leaf_width(&self) -> usize {
+        match self {
+            Self::Classification { n_classes, .. } => *n_classes,
+            Self::Regression | Self::BoostedRegression(_) | Self::BoostedClassification(_) => 1,
+        }
+    }
+
+    /// Number of classes; 0 for a regression.
+    pub fn n_classes(&self) -> usize {
+        match self {
+            Self::Classification { n_classes, .. } => *n_classes,
+            Self::BoostedClassification(_) => 2,
+            Self::Regression | Self::BoostedRegression(_) => 0,
+        }
+    }
 }
 
 /// A node; positions of children are positions in [`Forest`]'s `nodes`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Node {
-    /// `votes`: which of the distinct vote vectors.
-    Leaf { votes: u32 },
+    /// `values`: which of the distinct value vectors.
+    Leaf { values: u32 },
     /// A row goes left where the test holds.
     Split { feature: u32, test: Test, left: u32, right: u32 },
 }
@@ -79,12 +177,12 @@ impl CategorySet {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Scores {
     n_classes: usize,
-    /// Summed votes, `[n_rows, n_classes]`, row-major.
+    /// Summed votes or margins, `[n_rows, n_classes]`, row-major.
     raw: Vec<f64>,
-    /// Votes over their sum, `[n_rows, n_classes]`, row-major.
+    /// Probabilities, `[n_rows, n_classes]`, row-major.
     probability: Vec<f64>,
-    /// Position of the predicted class, `[n_rows]`.
-    prediction: Vec<usize>,
+    /// Position of the predicted class, or the predicted number, `[n_rows]`.
+    prediction: Vec<f64>,
 }
 
 impl Scores {
@@ -93,19 +191,25 @@ impl Scores {
         self.prediction.len()
     }
 
-    /// Summed votes of `row`, `[n_classes]`: Spark's `rawPrediction`.
+    /// Summed votes of `row`, or its margin for each class, `[n_classes]`: Spark's `rawPrediction`. Empty for
+    /// a regression.
     pub fn raw(&self, row: usize) -> &[f64] {
         &self.raw[row * self.n_classes..][..self.n_classes]
     }
 
-    /// Probabilities of `row`, `[n_classes]`: Spark's `probability`.
+    /// Probabilities of `row`, `[n_classes]`: Spark's `probability`. Empty for a regression.
     pub fn probability(&self, row: usize) -> &[f64] {
         &self.probability[row * self.n_classes..][..self.n_classes]
     }
 
-    /// Position of the class predicted for `row`: Spark's `prediction`.
-    pub fn prediction(&self, row: usize) -> usize {
+    /// What is predicted for `row`: the position of a class, or a number. Spark's `prediction`.
+    pub fn prediction(&self, row: usize) -> f64 {
         self.prediction[row]
+    }
+
+    /// Position of the class predicted for `row`; 0 for a regression.
+    pub fn class(&self, row: usize) -> usize {
+        if self.n_classes == 0 { 0 } else { self.prediction[row] as usize }
     }
 
     /// Makes room for `n_rows` rows, all zero.
@@ -116,7 +220,7 @@ impl Scores {
             values.resize(n_rows * n_classes, 0.0);
         }
         self.prediction.clear();
-        self.prediction.resize(n_rows, 0);
+        self.prediction.resize(n_rows, 0.0);
     }
 }
 
@@ -126,9 +230,14 @@ impl Forest {
         self.n_features
     }
 
-    /// Number of classes.
+    /// What it predicts.
+    pub fn task(&self) -> &Task {
+        &self.task
+    }
+
+    /// Number of classes; 0 for a regression.
     pub fn n_classes(&self) -> usize {
-        self.n_classes
+        self.task.n_classes()
     }
 
     /// Number of trees.
@@ -148,7 +257,17 @@ impl Forest {
 
     /// The class thresholds, if the forest has any.
     pub fn thresholds(&self) -> Option<&[f64]> {
-        self.thresholds.as_deref()
+        match &self.task {
+            Task::Classification { thresholds, .. } => thresholds.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Replaces the order in which boosted trees are summed; other forests stay as they are.
+    pub fn set_dot_product(&mut self, sum: DotProduct) {
+        if let Task::BoostedClassification(boosting) | Task::BoostedRegression(boosting) = &mut self.task {
+            boosting.sum = sum;
+        }
     }
 
     /// Positions of the nodes of `tree`.
@@ -170,29 +289,69 @@ impl Forest {
         depth.into_iter().max().unwrap_or(0)
     }
 
-    fn votes(&self, leaf: u32) -> &[f64] {
-        &self.votes[leaf as usize * self.n_classes..][..self.n_classes]
+    /// Whether a row with the value `x` goes left at a split.
+    fn holds(&self, test: Test, x: f64) -> bool {
+        match test {
+            Test::AtMost(threshold) => x <= threshold,
+            Test::OneOf(set) => self.sets[set as usize].holds(x),
+        }
     }
 
-    /// Completes a row: probabilities and class from its summed votes.
+    fn values(&self, leaf: u32) -> &[f64] {
+        let width = self.task.leaf_width();
+        &self.values[leaf as usize * width..][..width]
+    }
+
+    /// Completes the scores of `row` from its summed votes: probabilities and class.
     ///
     /// As Spark does (`ProbabilisticClassificationModel`): the sum runs from left to right;
     /// without thresholds the first largest vote wins; with them, the first largest
     /// `probability / threshold`, where NaN (0 / 0) never wins.
-    fn decide(&self, raw: &[f64], probability: &mut [f64]) -> usize {
+    fn decide(&self, scores: &mut Scores, row: usize) {
+        let Task::Classification { n_classes, thresholds, by_probability } = &self.task else { return };
+        let raw = &scores.raw[row * n_classes..][..*n_classes];
+        let probability = &mut scores.probability[row * n_classes..][..*n_classes];
         let sum = raw.iter().fold(0.0, |sum, vote| sum + vote);
         for (p, vote) in probability.iter_mut().zip(raw) {
             *p = vote / sum;
         }
-        let first_largest = |values: &mut dyn Iterator<Item = f64>| {
-            let start = (0, f64::NEG_INFINITY);
-            values.enumerate().fold(start, |best, (i, value)| if value > best.1 { (i, value) } else { best }).0
+        let class = match thresholds {
+            None if *by_probability => first_largest(probability.iter().copied()),
+            None => first_largest(raw.iter().copied()),
+            Some(thresholds) => first_largest(probability.iter().zip(thresholds).map(|(p, t)| p / t)),
         };
-        match &self.thresholds {
-            None => first_largest(&mut raw.iter().copied()),
-            Some(thresholds) => first_largest(&mut probability.iter().zip(thresholds).map(|(p, t)| p / t)),
+        scores.prediction[row] = class as f64;
+    }
+
+    /// Scores `row` from the numbers at its leaves, `[n_trees]`.
+    fn combine(&self, numbers: &[f64], scores: &mut Scores, row: usize) {
+        match &self.task {
+            Task::Classification { .. } => {}
+            Task::Regression => {
+                // From the first on and not from 0.0, which would make 0.0 of -0.0.
+                let sum = numbers.iter().copied().reduce(|sum, number| sum + number).unwrap_or(0.0);
+                scores.prediction[row] = sum / numbers.len() as f64;
+            }
+            Task::BoostedRegression(boosting) => {
+                scores.prediction[row] = boosting.sum.of(numbers, &boosting.weights);
+            }
+            Task::BoostedClassification(boosting) => {
+                // GBTClassificationModel: raw2probability is LogLoss.computeProbability of the margin.
+                let margin = boosting.sum.of(numbers, &boosting.weights);
+                let raw = [-margin, margin];
+                let first = 1.0 / (1.0 + (-2.0 * raw[0]).exp());
+                scores.raw[2 * row..][..2].copy_from_slice(&raw);
+                scores.probability[2 * row..][..2].copy_from_slice(&[first, 1.0 - first]);
+                scores.prediction[row] = first_largest(raw.into_iter()) as f64;
+            }
         }
     }
+}
+
+/// Position of the first of the largest values; 0 where there is none but NaN.
+fn first_largest(values: impl Iterator<Item = f64>) -> usize {
+    let start = (0, f64::NEG_INFINITY);
+    values.enumerate().fold(start, |best, (i, value)| if value > best.1 { (i, value) } else { best }).0
 }
 
 fn fault(at: Option<(usize, usize)>, detail: impl Into<String>) -> Error {

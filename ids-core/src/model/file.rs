@@ -15,11 +15,11 @@ use sha2::{Digest, Sha256};
 use super::{Model, Provenance};
 use crate::error::{Error, Result};
 use crate::forest::Forest;
-use crate::pipeline::{Pipeline, Stage};
+use crate::pipeline::Stage;
 use crate::schema::Schema;
 
 const MAGIC: &[u8; 8] = b"IDSMODEL";
-const FORMAT_VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 2;
 const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
 const CHECKSUM_LENGTH: usize = 32;
 
@@ -37,8 +37,8 @@ struct Body<'a> {
 pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
     let body = Body {
         schema: Cow::Borrowed(&model.schema),
-        stages: Cow::Borrowed(model.pipeline.stages()),
-        features_column: Cow::Borrowed(model.pipeline.features_column()),
+        stages: Cow::Borrowed(model.predictor.pipeline().stages()),
+        features_column: Cow::Borrowed(model.predictor.features_column()),
         forest: Cow::Borrowed(model.forest()),
         classes: Cow::Borrowed(&model.classes),
         provenance: Cow::Borrowed(&model.provenance),
@@ -95,9 +95,8 @@ fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
     }
     let body: Body<'static> = ciborium::from_reader(&content[HEADER_LENGTH..])
         .map_err(|error| format!("the body cannot be read: {error}"))?;
-    let schema = body.schema.into_owned();
-    let pipeline = Pipeline::new(body.stages.into_owned(), body.features_column.into_owned(), &schema);
-    let pipeline = pipeline.map_err(|error| error.to_string())?;
-    Model::new(schema, pipeline, &body.forest, body.classes.into_owned(), body.provenance.into_owned())
+    let (stages, classes) = (body.stages.into_owned(), body.classes.into_owned());
+    let (schema, provenance) = (body.schema.into_owned(), body.provenance.into_owned());
+    Model::new(schema, stages, &body.features_column, &body.forest, classes, provenance)
         .map_err(|error| error.to_string())
 }

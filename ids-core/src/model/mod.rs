@@ -14,16 +14,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
-use crate::import::spark::{self, SparkPipeline};
-use crate::pipeline::Pipeline;
+use crate::import::spark::{self, SparkModel};
+use crate::pipeline::Stage;
 use crate::schema::Schema;
+use crate::score::{Predictor, Scorer};
 
 /// A model ready to score.
 #[derive(Debug, Clone)]
 pub struct Model {
     schema: Arc<Schema>,
-    pipeline: Pipeline,
-    engine: Engine,
+    predictor: Arc<Predictor>,
     classes: Arc<[String]>,
     benign: usize,
     provenance: Provenance,
@@ -71,28 +71,33 @@ impl Model {
         Self::from_spark(spark::read(path.as_ref())?, schema)
     }
 
-    fn from_spark(saved: SparkPipeline, schema: Schema) -> Result<Self> {
-        let pipeline = Pipeline::new(saved.stages, saved.features_column, &schema)?;
-        let provenance =
-            Provenance { spark_version: saved.spark_version, stages: saved.stage_classes, sha256: saved.sha256 };
-        Self::new(schema, pipeline, &saved.forest, saved.classes, provenance)
+    fn from_spark(saved: SparkModel, schema: Schema) -> Result<Self> {
+        let wrong = |detail: &str| Err(Error::Model { detail: detail.into() });
+        let SparkModel { stages, forest, classes, spark_version, stage_classes, sha256 } = saved;
+        let Some(forest) = forest else { return wrong("what Spark saved there has no forest") };
+        if forest.forest.n_classes() == 0 {
+            return wrong("it predicts a number, not a class: no verdict can be made of that");
+        }
+        let Some(classes) = classes else {
+            let label = forest.columns.label.as_deref().unwrap_or("the label");
+            return wrong(&format!(
+                "its classes have no names: the pipeline has neither an IndexToString of the prediction nor a StringIndexer that makes `{label}`"
+            ));
+        };
+        let provenance = Provenance { spark_version, stages: stage_classes, sha256 };
+        Self::new(schema, stages, &forest.columns.features, &forest.forest, classes, provenance)
     }
 
     fn new(
         schema: Schema,
-        pipeline: Pipeline,
+        stages: Vec<Stage>,
+        features_column: &str,
         forest: &Forest,
         classes: Vec<String>,
         provenance: Provenance,
     ) -> Result<Self> {
+        let predictor = Predictor::bind(stages, features_column, Engine::new(forest), schema.fields())?;
         let wrong = |detail: String| Err(Error::Model { detail });
-        if pipeline.n_features() != forest.n_features() {
-            return wrong(format!(
-                "the pipeline makes vectors of {}, the forest takes {}",
-                pipeline.n_features(),
-                forest.n_features()
-            ));
-        }
         if classes.len() != forest.n_classes() {
             return wrong(format!("{} class names for {} classes", classes.len(), forest.n_classes()));
         }
@@ -113,8 +118,7 @@ impl Model {
             ));
         };
         Ok(Self {
-            pipeline,
-            engine: Engine::new(forest),
+            predictor: Arc::new(predictor),
             classes: classes.into(),
             benign,
             provenance,
@@ -135,24 +139,24 @@ impl Model {
         &self.schema
     }
 
-    /// The stages that make its feature vectors.
-    pub fn pipeline(&self) -> &Pipeline {
-        &self.pipeline
+    /// Its stages and forest.
+    pub fn predictor(&self) -> &Arc<Predictor> {
+        &self.predictor
+    }
+
+    /// A scorer of its own, for one thread.
+    pub fn scorer(&self) -> Scorer {
+        Scorer::new(Arc::clone(&self.predictor))
     }
 
     /// Names of the schema's columns that a record must have.
     pub fn inputs(&self) -> &[String] {
-        self.pipeline.inputs()
+        self.predictor.inputs()
     }
 
     /// The forest.
     pub fn forest(&self) -> &Forest {
-        self.engine.forest()
-    }
-
-    /// The forest, compiled for speed.
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+        self.predictor.engine().forest()
     }
 
     /// Class names in the forest's order.

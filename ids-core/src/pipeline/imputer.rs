@@ -1,10 +1,16 @@
 //! Missing numbers to a fitted value, by the rules of Spark's `ImputerModel` (Imputer.scala).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{Binder, NumberSource, Row, Symbol};
+use super::bind::Binder;
+use super::row::{NumberSource, Row};
+use super::{Apply, Bind, Invalid};
+use crate::rows::DataType;
 
-/// Replaces missing values, and those equal to `missing_value`, by a surrogate.
+/// Replaces missing values, and those equal to `missing_value`, by a surrogate, rounded to the type of
+/// the column.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Imputer {
     /// Columns to complete.
@@ -17,44 +23,50 @@ pub struct Imputer {
     pub missing_value: f64,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Bound {
+#[derive(Debug)]
+struct Bound {
     columns: Vec<BoundColumn>,
     missing_value: f64,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct BoundColumn {
     source: NumberSource,
     surrogate: f64,
     output: usize,
 }
 
-impl Imputer {
-    pub(super) fn bind(&self, binder: &mut Binder<'_>) -> Result<Bound, String> {
+impl Bind for Imputer {
+    fn bind(&self, binder: &mut Binder<'_>) -> Result<Arc<dyn Apply>, String> {
         if self.output_columns.len() != self.input_columns.len() || self.surrogates.len() != self.input_columns.len() {
             return Err("input columns, output columns and surrogates differ in number".into());
         }
+        // All inputs are looked up before an output takes the place of one, as Spark does.
+        let inputs = self.input_columns.iter().map(|input| binder.require_number(input));
+        let inputs: Vec<_> = inputs.collect::<Result<_, _>>()?;
         let mut columns = Vec::new();
-        for ((input, output), &surrogate) in self.input_columns.iter().zip(&self.output_columns).zip(&self.surrogates) {
-            let source = match binder.require(input)? {
-                Some(Symbol::Number(source)) => source,
-                // Noted as missing: binding fails in the end, with the whole list.
-                None => NumberSource::Scalar(0),
-                Some(_) => return Err(format!("`{input}` is no number")),
+        for ((source, data_type), (output, &surrogate)) in
+            inputs.into_iter().zip(self.output_columns.iter().zip(&self.surrogates))
+        {
+            // Spark computes in doubles and casts the result back.
+            let surrogate = match data_type {
+                DataType::Float => f64::from(surrogate as f32),
+                DataType::Integer => surrogate as i64 as f64,
+                _ => surrogate,
             };
-            columns.push(BoundColumn { source, surrogate, output: binder.define_scalar(output) });
+            columns.push(BoundColumn { source, surrogate, output: binder.define_number(output, data_type) });
         }
-        Ok(Bound { columns, missing_value: self.missing_value })
+        Ok(Arc::new(Bound { columns, missing_value: self.missing_value }))
     }
 }
 
-impl Bound {
-    pub(super) fn apply(&self, row: &mut Row<'_>) {
+impl Apply for Bound {
+    fn apply(&self, row: &mut Row<'_>) -> Result<(), Invalid> {
         let is_missing = |x: f64| x == self.missing_value || (x.is_nan() && self.missing_value.is_nan());
         for column in &self.columns {
             let value = column.source.read(row).filter(|&x| !is_missing(x));
-            row.scalars[column.output] = Some(value.unwrap_or(column.surrogate));
+            row.made.scalars[column.output] = Some(value.unwrap_or(column.surrogate));
         }
+        Ok(())
     }
 }

@@ -1,35 +1,69 @@
-//! From a [`FlowRecord`] to a feature vector, by the very stages that were fitted with the model.
+//! From a row of a source to a feature vector, by the very stages that were fitted with the model.
 //!
-//! A [`Stage`] is what was fitted: names of columns and numbers. A [`Pipeline`] is its stages bound
-//! to a schema: every name looked up once, so that a row costs no look-ups. Each stage family has a
-//! file of its own, which cites the Spark source it follows (`mllib/src/main/scala/org/apache/spark/ml/feature`).
+//! A [`Stage`] is what was fitted: names of columns and numbers. A [`Pipeline`] is its stages bound to
+//! the fields of a source: every name looked up once. Each family of stages has a file of its own,
+//! which cites the Spark source it follows (`mllib/src/main/scala/org/apache/spark/ml/feature`).
 
+mod binarizer;
+mod bind;
+mod bucketizer;
 mod imputer;
-mod standard_scaler;
+mod index_to_string;
+mod normalizer;
+mod one_hot_encoder;
+mod row;
+mod scalers;
 mod string_indexer;
 mod vector_assembler;
+mod vector_indexer;
+mod vector_slicer;
 
-use std::ops::Range;
+use std::fmt;
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
+pub use binarizer::Binarizer;
+pub use bucketizer::Bucketizer;
 pub use imputer::Imputer;
-pub use standard_scaler::StandardScaler;
+pub use index_to_string::IndexToString;
+pub use normalizer::{Norm, Normalizer};
+pub use one_hot_encoder::OneHotEncoder;
+pub use row::Scratch;
+pub use scalers::{MinMaxScaler, Scaler};
 pub use string_indexer::StringIndexer;
 pub use vector_assembler::VectorAssembler;
+pub use vector_indexer::VectorIndexer;
+pub use vector_slicer::VectorSlicer;
+
+use bind::{Binder, Symbol};
+use row::{Form, Row, VectorPlace};
 
 use crate::error::{Error, Result};
-use crate::record::FlowRecord;
-use crate::schema::{ColumnKind, Schema, Slot};
+use crate::rows::{self, DataType, Fields};
 
 /// A fitted stage of a pipeline.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// The name that the stage's messages carry: Spark's uid.
     pub uid: String,
+    /// The Spark whose behaviour it has.
+    pub dialect: Dialect,
     /// What it does.
     pub transform: Transform,
+}
+
+/// Versions of Spark between which stages behave differently. What a stage does depends on the Spark that
+/// runs it and not on the one that fitted it; if nothing else is said, the one that saved it is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Dialect {
+    /// Spark 3.x, and 2.x but for its scalers.
+    UpTo3,
+    /// Spark 4.0: a binarizer makes 0 of a missing number.
+    V4_0,
+    /// Spark from 4.1 on: vectors turn sparse at another length, and IndexToString refuses what is missing
+    /// or NaN.
+    From4_1,
 }
 
 /// What a stage does to a row.
@@ -38,24 +72,69 @@ pub struct Stage {
 pub enum Transform {
     /// Categories to their indices.
     StringIndexer(StringIndexer),
+    /// Indices back to their labels.
+    IndexToString(IndexToString),
     /// Missing numbers to a fitted value.
     Imputer(Imputer),
+    /// Numbers to the bucket they fall in.
+    Bucketizer(Bucketizer),
+    /// Numbers to 0 and 1.
+    Binarizer(Binarizer),
+    /// Indices to vectors with a single 1.
+    OneHotEncoder(OneHotEncoder),
     /// Numbers and vectors to one vector.
     VectorAssembler(VectorAssembler),
-    /// A vector centred and scaled.
-    StandardScaler(StandardScaler),
+    /// A vector shifted and scaled.
+    Scaler(Scaler),
+    /// A vector mapped from its range to another.
+    MinMaxScaler(MinMaxScaler),
+    /// A vector divided by its norm.
+    Normalizer(Normalizer),
+    /// Categories among the entries of a vector to their indices.
+    VectorIndexer(VectorIndexer),
+    /// Some entries of a vector.
+    VectorSlicer(VectorSlicer),
 }
 
 impl Transform {
-    /// The stage's family, as Spark names it.
-    pub fn name(&self) -> &'static str {
+    fn family(&self) -> &dyn Bind {
         match self {
-            Self::StringIndexer(_) => "StringIndexer",
-            Self::Imputer(_) => "Imputer",
-            Self::VectorAssembler(_) => "VectorAssembler",
-            Self::StandardScaler(_) => "StandardScaler",
+            Self::StringIndexer(stage) => stage,
+            Self::IndexToString(stage) => stage,
+            Self::Imputer(stage) => stage,
+            Self::Bucketizer(stage) => stage,
+            Self::Binarizer(stage) => stage,
+            Self::OneHotEncoder(stage) => stage,
+            Self::VectorAssembler(stage) => stage,
+            Self::Scaler(stage) => stage,
+            Self::MinMaxScaler(stage) => stage,
+            Self::Normalizer(stage) => stage,
+            Self::VectorIndexer(stage) => stage,
+            Self::VectorSlicer(stage) => stage,
         }
     }
+}
+
+/// A fitted stage before its columns are looked up.
+trait Bind {
+    /// Looks its columns up and gives what it makes a place; or says what does not fit.
+    fn bind(&self, binder: &mut Binder<'_>) -> std::result::Result<Arc<dyn Apply>, String>;
+
+    /// Whether Spark runs the stage on a row even where nothing needs what it makes.
+    fn is_eager(&self) -> bool {
+        false
+    }
+
+    /// Whether the stage drops rows.
+    fn is_filter(&self) -> bool {
+        false
+    }
+}
+
+/// A stage whose columns are looked up.
+trait Apply: fmt::Debug + Send + Sync {
+    /// Makes its columns of a row; or says which value is invalid.
+    fn apply(&self, row: &mut Row<'_>) -> std::result::Result<(), Invalid>;
 }
 
 /// What a stage does with a value it has no answer for (Spark's `handleInvalid`).
@@ -114,179 +193,178 @@ struct Invalid {
     handling: HandleInvalid,
 }
 
-/// Fitted stages bound to a schema: makes feature vectors.
+impl Invalid {
+    /// A missing value where a stage cannot do without.
+    #[cold]
+    fn missing(column: &str) -> Self {
+        Self { column: column.into(), reason: "is missing".into(), handling: HandleInvalid::Error }
+    }
+}
+
+/// Fitted stages bound to the fields of a source.
 #[derive(Debug, Clone)]
 pub struct Pipeline {
     stages: Vec<Stage>,
-    /// Name of the column with the feature vector.
-    features_column: String,
+    /// One per stage.
     steps: Vec<Step>,
-    /// Names of the schema's columns that the stages read.
+    /// Names of the fields that the stages read.
     inputs: Vec<String>,
-    n_scalars: usize,
-    vector_space: usize,
-    features: Range<usize>,
+    /// Vectors among them: name, slot, place.
+    input_vectors: Vec<(String, usize, VectorPlace)>,
+    outputs: Vec<Output>,
+    /// Of a thread that has not seen a row.
+    scratch: Scratch,
 }
 
-/// A stage bound to places in a row.
+/// A stage bound to places in a row, with what [`Pipeline::after_fault`] asks of it.
 #[derive(Debug, Clone)]
 struct Step {
-    /// Position in `stages`.
-    stage: usize,
-    transform: Bound,
+    apply: Arc<dyn Apply>,
+    is_eager: bool,
+    is_filter: bool,
+    /// Names, in lower case, of the columns that it reads and makes.
+    reads: Vec<String>,
+    makes: Vec<String>,
 }
 
+/// A column that a pipeline makes.
 #[derive(Debug, Clone)]
-enum Bound {
-    StringIndexer(string_indexer::Bound),
-    Imputer(imputer::Bound),
-    VectorAssembler(vector_assembler::Bound),
-    StandardScaler(standard_scaler::Bound),
+pub struct Output {
+    name: String,
+    symbol: Symbol,
 }
 
-/// A row on its way through the stages.
-struct Row<'a> {
-    record: FlowRecord<'a>,
-    /// Numbers that stages computed; `None` is Spark's null.
-    scalars: &'a mut [Option<f64>],
-    /// Vectors that stages computed, one after the other.
-    vectors: &'a mut [f64],
-}
+impl Output {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 
-/// Where a stage finds a number.
-#[derive(Debug, Clone, Copy)]
-enum NumberSource {
-    Record(usize),
-    Scalar(usize),
-}
-
-impl NumberSource {
-    fn read(self, row: &Row<'_>) -> Option<f64> {
-        match self {
-            Self::Record(slot) => row.record.number_at(slot),
-            Self::Scalar(position) => row.scalars[position],
+    /// What it holds.
+    pub fn data_type(&self) -> DataType {
+        match &self.symbol {
+            Symbol::Number(_, data_type) => *data_type,
+            Symbol::Vector(place) => DataType::Vector(place.length),
+            Symbol::Text(_) | Symbol::Absent { .. } => DataType::Text,
         }
     }
 }
 
-/// What a column's name stands for while stages are bound.
-#[derive(Debug, Clone)]
-enum Symbol {
-    Text {
-        slot: usize,
-    },
-    Number(NumberSource),
-    Vector(Range<usize>),
-    /// A column that follows from one that is not there, or that no model may take: a label or an identifier.
-    Absent {
-        source: String,
-        is_forbidden: bool,
+/// The value of a column in a row.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell<'a> {
+    /// Spark's null.
+    Missing,
+    /// A number of any type.
+    Number(f64),
+    /// A text.
+    Text(&'a str),
+    /// A vector.
+    Vector {
+        /// All entries; those that a sparse vector does not store are 0.
+        entries: &'a [f64],
+        /// Which entries a sparse vector stores; `None` for a dense one.
+        stored: Option<&'a [bool]>,
     },
 }
 
-/// Looks names up while stages are bound, and gives out places.
-struct Binder<'a> {
-    schema: &'a Schema,
-    computed: FxHashMap<String, Symbol>,
-    inputs: Vec<String>,
-    /// Columns that a stage needs and nobody supplies.
-    missing: Vec<String>,
-    n_scalars: usize,
-    vector_space: usize,
+/// What the stages made of a row.
+pub struct Transformed<'a> {
+    row: Row<'a>,
 }
 
-impl Binder<'_> {
-    /// What `name` stands for: a computed column, else one of the schema. Like Spark, without regard
-    /// to case.
-    fn look_up(&mut self, name: &str) -> Symbol {
-        if let Some(symbol) = self.computed.get(&name.to_ascii_lowercase()) {
-            return symbol.clone();
-        }
-        let Some(position) = self.schema.position(name) else {
-            return Symbol::Absent { source: name.into(), is_forbidden: false };
-        };
-        let column = &self.schema.columns()[position];
-        if matches!(column.kind, ColumnKind::Label | ColumnKind::Identifier) {
-            return Symbol::Absent { source: name.into(), is_forbidden: true };
-        }
-        if !self.inputs.contains(&column.name) {
-            self.inputs.push(column.name.clone());
-        }
-        match self.schema.slot(position) {
-            Slot::Number(slot) => Symbol::Number(NumberSource::Record(slot)),
-            Slot::Text(slot) => Symbol::Text { slot },
+impl Transformed<'_> {
+    /// The value of a column that the pipeline makes.
+    pub fn get(&self, output: &Output) -> Cell<'_> {
+        match &output.symbol {
+            Symbol::Number(source, _) => source.read(&self.row).map_or(Cell::Missing, Cell::Number),
+            Symbol::Text(source) => source.read(&self.row).map_or(Cell::Missing, Cell::Text),
+            Symbol::Vector(place) => match self.row.vector(*place) {
+                Some(vector) => Cell::Vector { entries: vector.entries, stored: vector.stored },
+                None => Cell::Missing,
+            },
+            Symbol::Absent { .. } => Cell::Missing,
         }
     }
 
-    /// As [`look_up`](Self::look_up) for a column that the stage cannot do without: `None`, and noted as
-    /// missing, where nobody supplies it.
-    fn require(&mut self, name: &str) -> std::result::Result<Option<Symbol>, String> {
-        match self.look_up(name) {
-            Symbol::Absent { source, is_forbidden: true } => {
-                Err(format!("it takes `{name}`, made from the label or identifier `{source}`, as a feature"))
-            }
-            Symbol::Absent { source, .. } => {
-                if !self.missing.contains(&source) {
-                    self.missing.push(source);
-                }
-                Ok(None)
-            }
-            symbol => Ok(Some(symbol)),
+    /// The vector that the forest takes, `[n_features]`.
+    pub(crate) fn features(&self, features: &Features) -> std::result::Result<&[f64], RowFault> {
+        match self.row.vector(features.place) {
+            Some(vector) => Ok(vector.entries),
+            None => Err(fault("forest", Invalid::missing(&features.name))),
         }
     }
+}
 
-    fn define(&mut self, name: &str, symbol: Symbol) {
-        self.computed.insert(name.to_ascii_lowercase(), symbol);
+/// The vector that a forest takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Features {
+    name: String,
+    place: VectorPlace,
+}
+
+impl Features {
+    /// Name of the column.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
-    fn define_scalar(&mut self, name: &str) -> usize {
-        let position = self.n_scalars;
-        self.n_scalars += 1;
-        self.define(name, Symbol::Number(NumberSource::Scalar(position)));
-        position
-    }
-
-    fn define_vector(&mut self, name: &str, length: usize) -> Range<usize> {
-        let range = self.vector_space..self.vector_space.saturating_add(length);
-        self.vector_space = range.end;
-        self.define(name, Symbol::Vector(range.clone()));
-        range
+    /// Length of the vector.
+    pub(crate) fn len(&self) -> usize {
+        self.place.length
     }
 }
 
 impl Pipeline {
-    /// Binds `stages`, of which the last makes the vector column `features_column`, to `schema`.
+    /// Binds `stages` to `fields`.
     ///
     /// # Errors
-    /// [`Error::MissingColumns`] lists the columns that the schema cannot supply; [`Error::Pipeline`]
+    /// [`Error::MissingColumns`] lists the columns that the source cannot supply; [`Error::Pipeline`]
     /// names the stage whose columns are of a kind it cannot use.
-    pub fn new(stages: Vec<Stage>, features_column: String, schema: &Schema) -> Result<Self> {
-        let mut binder = Binder {
-            schema,
-            computed: FxHashMap::default(),
-            inputs: Vec::new(),
-            missing: Vec::new(),
-            n_scalars: 0,
-            vector_space: 0,
-        };
+    pub fn new(stages: Vec<Stage>, fields: &Fields) -> Result<Self> {
+        Self::bind(stages, None, fields).map(|(pipeline, _)| pipeline)
+    }
+
+    /// As [`Pipeline::new`], for a forest that takes the vector `features`, which a stage makes or the
+    /// source has.
+    pub(crate) fn with_features(stages: Vec<Stage>, features: &str, fields: &Fields) -> Result<(Self, Features)> {
+        let (pipeline, features) = Self::bind(stages, Some(features), fields)?;
+        let features = features.ok_or_else(|| Error::Model { detail: "it has no feature vector".into() })?;
+        Ok((pipeline, features))
+    }
+
+    fn bind(stages: Vec<Stage>, features: Option<&str>, fields: &Fields) -> Result<(Self, Option<Features>)> {
+        let mut binder = Binder::new(fields);
         let mut steps = Vec::new();
-        for (position, stage) in stages.iter().enumerate() {
-            let bound = match &stage.transform {
-                Transform::StringIndexer(indexer) => indexer.bind(&mut binder).map(Bound::StringIndexer),
-                Transform::Imputer(imputer) => imputer.bind(&mut binder).map(Bound::Imputer),
-                Transform::VectorAssembler(assembler) => assembler.bind(&mut binder).map(Bound::VectorAssembler),
-                Transform::StandardScaler(scaler) => scaler.bind(&mut binder).map(Bound::StandardScaler),
-            };
-            match bound {
-                Ok(transform) => steps.push(Step { stage: position, transform }),
+        for stage in &stages {
+            binder.dialect = stage.dialect;
+            let family = stage.transform.family();
+            match family.bind(&mut binder) {
+                Ok(apply) => steps.push(Step {
+                    apply,
+                    is_eager: family.is_eager(),
+                    is_filter: family.is_filter(),
+                    reads: std::mem::take(&mut binder.reads),
+                    makes: std::mem::take(&mut binder.makes),
+                }),
                 // What does not fit may follow from a column that is missing: that is said first.
                 Err(_) if !binder.missing.is_empty() => break,
                 Err(detail) => return Err(Error::Pipeline { stage: stage.uid.clone(), detail }),
             }
         }
+        let features = match features {
+            Some(name) if binder.missing.is_empty() => match binder.require(name) {
+                Ok(Some(Symbol::Vector(place))) => Some(Features { name: name.into(), place }),
+                Ok(None) => None,
+                _ => {
+                    let detail = format!("no stage makes the vector `{name}` that the forest takes");
+                    return Err(Error::Model { detail });
+                }
+            },
+            _ => None,
+        };
         if !binder.missing.is_empty() {
-            let source_name = format!("schema `{}`", schema.name());
-            return Err(Error::MissingColumns { source_name, columns: binder.missing });
+            return Err(Error::MissingColumns { source_name: fields.source().into(), columns: binder.missing });
         }
         /// Doubles of all vectors of a row, at most: assemblers that take each other's output could
         /// otherwise double it without end.
@@ -294,12 +372,19 @@ impl Pipeline {
         if binder.vector_space > MOST_VECTOR_SPACE {
             return Err(Error::Model { detail: format!("its stages make vectors of {} numbers", binder.vector_space) });
         }
-        let Symbol::Vector(features) = binder.look_up(&features_column) else {
-            let detail = format!("no stage makes the vector `{features_column}` that the forest takes");
-            return Err(Error::Model { detail });
+        let Binder { computed, inputs, input_vectors, n_scalars, n_texts, n_vectors, vector_space, .. } = binder;
+        let made = computed.into_values().filter(|computed| !matches!(computed.symbol, Symbol::Absent { .. }));
+        let mut outputs: Vec<_> =
+            made.map(|computed| Output { name: computed.name, symbol: computed.symbol }).collect();
+        outputs.sort_by(|a, b| a.name.cmp(&b.name));
+        let scratch = Scratch {
+            scalars: vec![None; n_scalars],
+            texts: vec![None; n_texts],
+            entries: vec![0.0; vector_space],
+            stored: vec![false; vector_space],
+            forms: vec![Form::Missing; n_vectors],
         };
-        let Binder { inputs, n_scalars, vector_space, .. } = binder;
-        Ok(Self { stages, features_column, steps, inputs, n_scalars, vector_space, features })
+        Ok((Self { stages, steps, inputs, input_vectors, outputs, scratch }, features))
     }
 
     /// The fitted stages.
@@ -307,69 +392,110 @@ impl Pipeline {
         &self.stages
     }
 
-    /// Name of the column with the feature vector.
-    pub fn features_column(&self) -> &str {
-        &self.features_column
-    }
-
-    /// Names of the schema's columns that the stages read.
+    /// Names of the fields that the stages read.
     pub fn inputs(&self) -> &[String] {
         &self.inputs
     }
 
-    /// Length of a feature vector.
-    pub fn n_features(&self) -> usize {
-        self.features.len()
+    /// The columns that the stages make, by name. Of those that share a name, the last made.
+    pub fn outputs(&self) -> &[Output] {
+        &self.outputs
     }
 
-    /// Working memory for [`Pipeline::features`].
-    pub(crate) fn scratch(&self) -> Scratch {
-        Scratch { scalars: vec![None; self.n_scalars], vectors: vec![0.0; self.vector_space] }
+    /// Working memory for [`Pipeline::transform`].
+    pub fn scratch(&self) -> Scratch {
+        self.scratch.clone()
     }
 
-    /// Appends the feature vector of `record`, `[n_features]`, to `features`; or says why it has none.
-    pub(crate) fn features(
+    /// Sends `row`, of the fields that the pipeline is bound to, through all stages.
+    ///
+    /// # Errors
+    /// [`RowFault`] names the stage that drops or refuses the row.
+    pub fn transform<'a>(
         &self,
-        record: FlowRecord<'_>,
-        scratch: &mut Scratch,
-        features: &mut Vec<f64>,
-    ) -> std::result::Result<(), RowFault> {
-        let mut row = Row { record, scalars: &mut scratch.scalars, vectors: &mut scratch.vectors };
-        for step in &self.steps {
-            let outcome = match &step.transform {
-                Bound::StringIndexer(indexer) => indexer.apply(&mut row),
-                Bound::Imputer(imputer) => {
-                    imputer.apply(&mut row);
-                    Ok(())
-                }
-                Bound::VectorAssembler(assembler) => assembler.apply(&mut row),
-                Bound::StandardScaler(scaler) => {
-                    scaler.apply(&mut row);
-                    Ok(())
-                }
-            };
-            outcome.map_err(|invalid| self.fault(step, invalid))?;
+        row: rows::Row<'a>,
+        scratch: &'a mut Scratch,
+    ) -> std::result::Result<Transformed<'a>, RowFault> {
+        let mut row = Row { input: row, made: scratch };
+        for (name, slot, place) in &self.input_vectors {
+            self.take(&mut row, name, *slot, *place)?;
         }
-        features.extend_from_slice(&row.vectors[self.features.clone()]);
-        Ok(())
+        for (position, step) in self.steps.iter().enumerate() {
+            if let Err(invalid) = step.apply.apply(&mut row) {
+                return Err(self.after_fault(position, invalid, &mut row));
+            }
+        }
+        Ok(Transformed { row })
     }
 
+    /// What becomes of a row that the stage at `position` found invalid: a later stage may drop it.
+    ///
+    /// Spark puts off a stage until something needs what it makes, all but indexers and assemblers of columns
+    /// (their functions count as not deterministic). A row that would fail there is therefore dropped, if a
+    /// later stage drops it without having read what failed.
     #[cold]
-    fn fault(&self, step: &Step, invalid: Invalid) -> RowFault {
-        let stage = self.stages[step.stage].uid.clone();
-        let Invalid { column, reason, handling } = invalid;
-        match handling {
-            HandleInvalid::Skip => RowFault::Dropped { stage, column, reason },
-            _ => RowFault::Refused { stage, column, reason },
+    fn after_fault(&self, position: usize, invalid: Invalid, row: &mut Row<'_>) -> RowFault {
+        let is_final = |step: &Step, invalid: &Invalid| step.is_eager || invalid.handling == HandleInvalid::Skip;
+        let name = |position: usize| &self.stages[position].uid;
+        let step = &self.steps[position];
+        let is_decided = is_final(step, &invalid);
+        let first = fault(name(position), invalid);
+        if is_decided {
+            return first;
         }
+        let mut failed: Vec<&String> = step.makes.iter().collect();
+        for (position, step) in self.steps.iter().enumerate().skip(position + 1) {
+            if step.reads.iter().any(|read| failed.contains(&read)) {
+                if step.is_eager || step.is_filter {
+                    return first;
+                }
+                failed.extend(&step.makes);
+            } else if let Err(invalid) = step.apply.apply(row) {
+                if is_final(step, &invalid) {
+                    return fault(name(position), invalid);
+                }
+                failed.extend(&step.makes);
+            }
+        }
+        first
+    }
+
+    /// Takes a vector from the source.
+    fn take(
+        &self,
+        row: &mut Row<'_>,
+        name: &str,
+        slot: usize,
+        place: VectorPlace,
+    ) -> std::result::Result<(), RowFault> {
+        let Some(vector) = row.input.vector(slot) else {
+            row.vector_out(place).set_missing();
+            return Ok(());
+        };
+        let found = vector.values().len();
+        if found != place.length {
+            let reason = format!("has {found} entries, not {}", place.length);
+            let invalid = Invalid { column: name.into(), reason, handling: HandleInvalid::Error };
+            return Err(fault("input", invalid));
+        }
+        let mut out = row.vector_out(place);
+        out.entries.copy_from_slice(vector.values());
+        match vector.stored() {
+            None => out.set_dense(),
+            Some(stored) => out.set_sparse(|position| stored[position]),
+        }
+        Ok(())
     }
 }
 
-/// Working memory of one scoring thread.
-#[derive(Debug, Clone)]
-pub(crate) struct Scratch {
-    scalars: Vec<Option<f64>>,
-    vectors: Vec<f64>,
+#[cold]
+fn fault(stage: &str, invalid: Invalid) -> RowFault {
+    let stage = stage.to_owned();
+    let Invalid { column, reason, handling } = invalid;
+    match handling {
+        HandleInvalid::Skip => RowFault::Dropped { stage, column, reason },
+        _ => RowFault::Refused { stage, column, reason },
+    }
 }
 
 #[cfg(test)]
@@ -379,9 +505,10 @@ mod tests {
     use super::*;
     use crate::decode::JsonDecoder;
     use crate::record::FlowRecords;
+    use crate::schema::Schema;
 
-    fn stage(transform: Transform) -> Stage {
-        Stage { uid: format!("{}_1", transform.name()), transform }
+    fn stage(uid: &str, transform: Transform) -> Stage {
+        Stage { uid: uid.into(), dialect: Dialect::UpTo3, transform }
     }
 
     fn strings<const N: usize>(names: [&str; N]) -> Vec<String> {
@@ -389,39 +516,48 @@ mod tests {
     }
 
     fn indexer(handling: HandleInvalid) -> Stage {
-        stage(Transform::StringIndexer(StringIndexer {
-            input_columns: strings(["proto"]),
-            output_columns: strings(["proto_index"]),
-            labels: vec![strings(["tcp", "udp"])],
-            handle_invalid: handling,
-        }))
+        stage(
+            "indexer",
+            Transform::StringIndexer(StringIndexer {
+                input_columns: strings(["proto"]),
+                output_columns: strings(["proto_index"]),
+                labels: vec![strings(["tcp", "udp"])],
+                handle_invalid: handling,
+            }),
+        )
     }
 
     fn imputer() -> Stage {
-        stage(Transform::Imputer(Imputer {
-            input_columns: strings(["dur"]),
-            output_columns: strings(["dur_imputed"]),
-            surrogates: vec![7.0],
-            missing_value: f64::NAN,
-        }))
+        stage(
+            "imputer",
+            Transform::Imputer(Imputer {
+                input_columns: strings(["dur"]),
+                output_columns: strings(["dur_imputed"]),
+                surrogates: vec![7.0],
+                missing_value: f64::NAN,
+            }),
+        )
     }
 
     fn assembler(inputs: Vec<String>, handling: HandleInvalid) -> Stage {
-        stage(Transform::VectorAssembler(VectorAssembler {
-            input_columns: inputs,
-            output_column: "features".into(),
-            handle_invalid: handling,
-        }))
+        stage(
+            "assembler",
+            Transform::VectorAssembler(VectorAssembler {
+                input_columns: inputs,
+                output_column: "features".into(),
+                handle_invalid: handling,
+            }),
+        )
     }
 
     fn features(stages: Vec<Stage>, message: &str) -> std::result::Result<Vec<f64>, RowFault> {
         let schema = Arc::new(Schema::unsw_nb15());
-        let pipeline = Pipeline::new(stages, "features".into(), &schema).expect("binds");
+        let (pipeline, features) = Pipeline::with_features(stages, "features", schema.fields()).expect("binds");
         let mut records = FlowRecords::new(Arc::clone(&schema));
         JsonDecoder::new(schema, &[]).expect("decoder").decode(0, message.as_bytes(), &mut records).expect("decodes");
-        let mut features = Vec::new();
-        pipeline.features(records.get(0), &mut pipeline.scratch(), &mut features)?;
-        Ok(features)
+        let mut scratch = pipeline.scratch();
+        let made = pipeline.transform(records.get(0).row(), &mut scratch)?;
+        Ok(made.features(&features)?.to_vec())
     }
 
     #[test]
@@ -459,13 +595,14 @@ mod tests {
     }
 
     #[test]
-    fn a_scaler_multiplies_by_the_reciprocal() {
-        let scaler = stage(Transform::StandardScaler(StandardScaler {
+    fn a_scaler_shifts_then_multiplies() {
+        let scaler = Transform::Scaler(Scaler {
             input_column: "assembled".into(),
             output_column: "features".into(),
-            std: Some(vec![3.0, 0.0]),
-            mean: Some(vec![1.0, 1.0]),
-        }));
+            shift: Some(vec![1.0, 1.0]),
+            scale: Some(vec![1.0 / 3.0, 0.0]),
+        });
+        let scaler = stage("scaler", scaler);
         let mut assembler = assembler(strings(["dur", "sload"]), HandleInvalid::Keep);
         if let Transform::VectorAssembler(assembler) = &mut assembler.transform {
             assembler.output_column = "assembled".into();
@@ -476,7 +613,7 @@ mod tests {
 
     #[test]
     fn what_a_schema_cannot_supply_is_listed() {
-        let bind = |stages| Pipeline::new(stages, "features".into(), &Schema::unsw_nb15());
+        let bind = |stages| Pipeline::with_features(stages, "features", Schema::unsw_nb15().fields());
         let columns = strings(["dur", "Flow Duration", "nonsense"]);
         let message = bind(vec![assembler(columns, HandleInvalid::Keep)]).expect_err("refused").to_string();
         assert!(message.contains("2 columns that the model needs: Flow Duration, nonsense"), "{message}");

@@ -1,10 +1,12 @@
 //! Numbers and vectors to one vector, by the rules of Spark's `VectorAssembler` (VectorAssembler.scala).
 
-use std::ops::Range;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Binder, HandleInvalid, Invalid, NumberSource, Row, Symbol};
+use super::bind::{Binder, Symbol};
+use super::row::{Form, NumberSource, Row, VectorPlace};
+use super::{Apply, Bind, Dialect, HandleInvalid, Invalid};
 
 /// Joins columns into a vector, in their order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -13,70 +15,88 @@ pub struct VectorAssembler {
     pub input_columns: Vec<String>,
     /// The vector.
     pub output_column: String,
-    /// What a missing number or NaN does; `keep` makes both NaN.
+    /// What a missing number or vector, or a NaN that is no part of a vector, does; `keep` makes NaN of them.
     pub handle_invalid: HandleInvalid,
 }
 
-#[derive(Debug, Clone)]
-pub(super) struct Bound {
-    parts: Vec<Part>,
-    output: Range<usize>,
+#[derive(Debug)]
+struct Bound {
+    /// Columns with their names.
+    parts: Vec<(String, Part)>,
+    output: VectorPlace,
     handle_invalid: HandleInvalid,
+    dialect: Dialect,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 enum Part {
-    Number { name: String, source: NumberSource },
-    Vector(Range<usize>),
+    Number(NumberSource),
+    Vector(VectorPlace),
 }
 
-impl VectorAssembler {
-    pub(super) fn bind(&self, binder: &mut Binder<'_>) -> Result<Bound, String> {
+impl Bind for VectorAssembler {
+    fn bind(&self, binder: &mut Binder<'_>) -> Result<Arc<dyn Apply>, String> {
         let mut parts = Vec::new();
         let mut length = 0;
         for input in &self.input_columns {
             match binder.require(input)? {
-                Some(Symbol::Number(source)) => {
-                    parts.push(Part::Number { name: input.clone(), source });
+                Some(Symbol::Number(source, _)) => {
+                    parts.push((input.clone(), Part::Number(source)));
                     length += 1;
                 }
-                Some(Symbol::Vector(range)) => {
-                    length += range.len();
-                    parts.push(Part::Vector(range));
+                Some(Symbol::Vector(place)) => {
+                    length += place.length;
+                    parts.push((input.clone(), Part::Vector(place)));
                 }
-                Some(Symbol::Text { .. }) => return Err(format!("`{input}` is text, not a number")),
-                // Noted as missing: binding fails in the end, with the whole list. Most likely a number.
+                Some(Symbol::Text(_)) => return Err(format!("`{input}` is text, not a number")),
+                // Noted as missing: binding fails in the end. Most likely a number.
                 Some(Symbol::Absent { .. }) | None => length += 1,
             }
         }
         let output = binder.define_vector(&self.output_column, length);
-        Ok(Bound { parts, output, handle_invalid: self.handle_invalid })
+        Ok(Arc::new(Bound { parts, output, handle_invalid: self.handle_invalid, dialect: binder.dialect }))
+    }
+
+    fn is_eager(&self) -> bool {
+        true
+    }
+
+    fn is_filter(&self) -> bool {
+        self.handle_invalid == HandleInvalid::Skip
     }
 }
 
-impl Bound {
-    pub(super) fn apply(&self, row: &mut Row<'_>) -> Result<(), Invalid> {
+impl Apply for Bound {
+    fn apply(&self, row: &mut Row<'_>) -> Result<(), Invalid> {
+        let invalid = |name: &String, reason: &str| {
+            Err(Invalid { column: name.clone(), reason: reason.into(), handling: self.handle_invalid })
+        };
+        let is_kept = self.handle_invalid == HandleInvalid::Keep;
         let mut next = self.output.start;
-        for part in &self.parts {
+        for (name, part) in &self.parts {
             match part {
-                Part::Number { name, source } => {
+                Part::Number(source) => {
                     let value = source.read(row);
-                    if self.handle_invalid != HandleInvalid::Keep && value.is_none_or(f64::is_nan) {
-                        let reason = if value.is_none() { "is missing" } else { "is NaN" };
-                        let (column, reason) = (name.clone(), reason.to_owned());
-                        return Err(Invalid { column, reason, handling: self.handle_invalid });
+                    if !is_kept && value.is_none_or(f64::is_nan) {
+                        return invalid(name, if value.is_none() { "is missing" } else { "is NaN" });
                     }
-                    row.vectors[next] = without_negative_zero(value.unwrap_or(f64::NAN));
+                    row.made.entries[next] = without_negative_zero(value.unwrap_or(f64::NAN));
                     next += 1;
                 }
-                Part::Vector(range) => {
-                    for from in range.clone() {
-                        row.vectors[next] = without_negative_zero(row.vectors[from]);
+                Part::Vector(place) => {
+                    let is_missing = row.made.forms[place.id] == Form::Missing;
+                    if is_missing && !is_kept {
+                        return invalid(name, "is missing");
+                    }
+                    for from in place.range() {
+                        let entry = if is_missing { f64::NAN } else { row.made.entries[from] };
+                        row.made.entries[next] = without_negative_zero(entry);
                         next += 1;
                     }
                 }
             }
         }
+        row.vector_out(self.output).compress(self.dialect);
         Ok(())
     }
 }

@@ -6,11 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::rows::{DataType, Field, Fields, Slot};
 
 const UNSW_NB15: &str = include_str!("unsw-nb15.toml");
 
@@ -22,20 +23,8 @@ pub struct Schema {
     columns: Vec<Column>,
     labels: Option<Labels>,
     layouts: BTreeMap<String, Vec<String>>,
-    /// Lower-case name or alias -> position in `columns`.
-    positions: FxHashMap<String, usize>,
-    /// Where a record keeps each column's value.
-    slots: Vec<Slot>,
-}
-
-/// Where a [`FlowRecord`](crate::FlowRecord) keeps the value of a column: numbers and texts lie in
-/// arrays of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Slot {
-    /// Position among the numbers.
-    Number(usize),
-    /// Position among the texts (categories, labels, identifiers).
-    Text(usize),
+    /// The columns as a batch of records holds them, in the same order.
+    fields: Arc<Fields>,
 }
 
 /// One column of a data set.
@@ -70,12 +59,21 @@ pub struct Column {
 pub enum ColumnKind {
     /// A double.
     Number,
+    /// A whole number, up to 2^53: a column that Spark read as one of its integer types.
+    Integer,
     /// Text with few distinct values, compared exactly.
     Category,
     /// The class of the flow, for evaluation only: never an input of a model.
     Label,
     /// Names the flow (an address, a row number): carried along, never an input of a model.
     Identifier,
+}
+
+impl ColumnKind {
+    /// Whether values are numbers.
+    pub fn is_number(self) -> bool {
+        matches!(self, Self::Number | Self::Integer)
+    }
 }
 
 /// The rule by which an absent column is computed from others of the same record.
@@ -140,7 +138,7 @@ struct Definition {
 
 impl From<Schema> for Definition {
     fn from(schema: Schema) -> Self {
-        let Schema { name, columns, labels, layouts, positions: _, slots: _ } = schema;
+        let Schema { name, columns, labels, layouts, fields: _ } = schema;
         Self { name, labels, layouts, columns }
     }
 }
@@ -154,22 +152,24 @@ impl TryFrom<Definition> for Schema {
         if columns.is_empty() {
             return Err(invalid("it has no columns".into()));
         }
-        let mut positions = FxHashMap::default();
-        for (position, column) in columns.iter().enumerate() {
-            for known in std::iter::once(&column.name).chain(&column.aliases) {
-                if known.is_empty() {
-                    return Err(invalid(format!("column {position} has an empty name or alias")));
-                }
-                if positions.insert(known.to_ascii_lowercase(), position).is_some() {
-                    return Err(invalid(format!("the name `{known}` is used twice")));
-                }
-            }
+        let mut fields = Fields::new(format!("schema `{name}`"));
+        for column in &columns {
+            let field = Field {
+                name: column.name.clone(),
+                data_type: match column.kind {
+                    ColumnKind::Number => DataType::Double,
+                    ColumnKind::Integer => DataType::Integer,
+                    ColumnKind::Category | ColumnKind::Label | ColumnKind::Identifier => DataType::Text,
+                },
+                is_input: !matches!(column.kind, ColumnKind::Label | ColumnKind::Identifier),
+            };
+            fields.push(field, &column.aliases).map_err(invalid)?;
         }
-        let find = |wanted: &str| positions.get(&wanted.to_ascii_lowercase()).map(|&p: &usize| &columns[p]);
+        let find = |wanted: &str| fields.position(wanted).map(|position| &columns[position]);
         for column in &columns {
             for operand in column.derive.iter().flat_map(Derivation::operands) {
                 match find(operand) {
-                    Some(found) if found.kind == ColumnKind::Number && found.derive.is_none() => {}
+                    Some(found) if found.kind.is_number() && found.derive.is_none() => {}
                     Some(_) => {
                         let detail = format!("`{}` is derived from `{operand}`, which is no plain number", column.name);
                         return Err(invalid(detail));
@@ -194,16 +194,7 @@ impl TryFrom<Definition> for Schema {
         if widths.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(invalid("two layouts have the same number of columns and cannot be told apart".into()));
         }
-        let (mut n_numbers, mut n_texts) = (0, 0);
-        let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
-        let slots = columns
-            .iter()
-            .map(|column| match column.kind {
-                ColumnKind::Number => Slot::Number(next(&mut n_numbers)),
-                _ => Slot::Text(next(&mut n_texts)),
-            })
-            .collect();
-        Ok(Self { name, columns, labels, layouts, positions, slots })
+        Ok(Self { name, columns, labels, layouts, fields: Arc::new(fields) })
     }
 }
 
@@ -253,25 +244,19 @@ impl Schema {
         &self.columns
     }
 
+    /// The columns as a batch of records holds them, in the same order.
+    pub fn fields(&self) -> &Arc<Fields> {
+        &self.fields
+    }
+
     /// Position of the column of that name or alias (ASCII case ignored).
     pub fn position(&self, name: &str) -> Option<usize> {
-        // Most names come in lower case: look before copying.
-        self.positions.get(name).or_else(|| self.positions.get(&name.to_ascii_lowercase())).copied()
+        self.fields.position(name)
     }
 
     /// Where a record keeps the value of the column at `position`.
     pub fn slot(&self, position: usize) -> Slot {
-        self.slots[position]
-    }
-
-    /// How many columns are numbers.
-    pub fn n_numbers(&self) -> usize {
-        self.slots.iter().filter(|slot| matches!(slot, Slot::Number(_))).count()
-    }
-
-    /// How many columns are texts.
-    pub fn n_texts(&self) -> usize {
-        self.slots.len() - self.n_numbers()
+        self.fields.slot(position)
     }
 
     /// How classes are named, if the data set is labelled.

@@ -1,11 +1,12 @@
-//! A saved spark.ml `PipelineModel`, read from its directory without a JVM.
+//! What spark.ml saved, read from its directory without a JVM: a pipeline, a forest, a tree or a single
+//! stage, of Spark 2.4 to 4.3.
 //!
-//! The layout is that of Spark 3.x: `metadata/`, `stages/<position>_<uid>/`, and in each stage
-//! `metadata/`, `data/` (Parquet), for ensembles `treesMetadata/`. What each stage's files hold is in
-//! `stages.rs`, the forest in `forest.rs`, reading of JSON and Parquet in `files.rs`.
+//! A saved stage is a directory: `metadata/` (JSON in a text file), `data/` (Parquet), for ensembles
+//! `treesMetadata/`; a pipeline has `stages/<position>_<uid>/`. How versions differ is settled where the
+//! files are read: metadata in `metadata.rs`, stages in `stages.rs`, forests in `forest.rs`.
 
-mod files;
 mod forest;
+mod metadata;
 mod stages;
 
 use std::path::{Path, PathBuf};
@@ -15,20 +16,19 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::forest::Forest;
 use crate::pipeline::Stage;
+use crate::table::visible_names;
 
-use files::Metadata;
+use metadata::Metadata;
 
-/// What a saved pipeline holds that scoring needs.
+/// What a saved pipeline, forest or stage holds that scoring needs.
 #[derive(Debug, Clone)]
-pub struct SparkPipeline {
-    /// The stages before the forest.
+pub struct SparkModel {
+    /// The feature stages, in order.
     pub stages: Vec<Stage>,
-    /// Name of the forest's feature vector.
-    pub features_column: String,
-    /// The forest.
-    pub forest: Forest,
-    /// Class names in the forest's order.
-    pub classes: Vec<String>,
+    /// The forest at the end, if there is one.
+    pub forest: Option<SavedForest>,
+    /// Class names in the forest's order, if it is a classification and the pipeline names them.
+    pub classes: Option<Vec<String>>,
     /// Version of the Spark that saved it.
     pub spark_version: String,
     /// Uid and class of every stage, in order.
@@ -37,75 +37,147 @@ pub struct SparkPipeline {
     pub sha256: String,
 }
 
-const PIPELINE: &str = "org.apache.spark.ml.PipelineModel";
-/// The class of pipelines that Python or Spark Connect wrote: the same layout.
-const PYTHON_PIPELINE: &str = "pyspark.ml.pipeline.PipelineModel";
-const FOREST: &str = "org.apache.spark.ml.classification.RandomForestClassificationModel";
+/// A saved forest or tree.
+#[derive(Debug, Clone)]
+pub struct SavedForest {
+    /// The name that messages carry.
+    pub uid: String,
+    /// The forest.
+    pub forest: Forest,
+    /// The columns it reads and writes.
+    pub columns: ForestColumns,
+}
+
+/// Names of the columns that a saved forest reads and writes; `None` for one it does not write.
+#[derive(Debug, Clone)]
+pub struct ForestColumns {
+    /// The feature vector.
+    pub features: String,
+    /// Summed votes or margins, of a classification.
+    pub raw_prediction: Option<String>,
+    /// Probabilities, of a classification.
+    pub probability: Option<String>,
+    /// Class or number.
+    pub prediction: Option<String>,
+    /// The leaf at which each tree's answer was found.
+    pub leaf: Option<String>,
+    /// What it was trained to predict.
+    pub label: Option<String>,
+}
+
+impl ForestColumns {
+    fn outputs(&self) -> impl Iterator<Item = &str> {
+        let all = [&self.raw_prediction, &self.probability, &self.prediction, &self.leaf];
+        all.into_iter().filter_map(|name| name.as_deref())
+    }
+}
+
 const INDEX_TO_STRING: &str = "org.apache.spark.ml.feature.IndexToString";
 
-/// Reads the `PipelineModel` saved in `directory`.
+/// Reads the pipeline, forest or stage saved in `directory`.
 ///
 /// # Errors
 /// [`Error::SparkFormat`] names the file that is missing or not as Spark writes it,
 /// [`Error::UnsupportedStage`] the stage that cannot be scored.
-pub fn read(directory: &Path) -> Result<SparkPipeline> {
+pub fn read(directory: &Path) -> Result<SparkModel> {
     let metadata = Metadata::read(directory)?;
-    if ![PIPELINE, PYTHON_PIPELINE].contains(&metadata.class.as_str()) {
-        let detail = format!("it holds a {}; expected a saved PipelineModel", metadata.class);
-        return Err(Error::spark(directory, detail));
-    }
-    let mut stages = Vec::new();
-    let mut forest: Option<(Forest, Metadata)> = None;
-    let mut index_to_string: Option<Vec<String>> = None;
-    let mut stage_classes = Vec::new();
-    for path in stage_directories(directory, &metadata)? {
-        let stage = Metadata::read(&path)?;
-        stage_classes.push((stage.uid.clone(), stage.class.clone()));
-        match (stage.class.as_str(), &forest) {
-            (FOREST, None) => forest = Some((forest::read(&path, &stage)?, stage)),
-            (FOREST, Some(_)) => return Err(stage.unsupported("a pipeline has one forest")),
-            (INDEX_TO_STRING, Some((_, model))) => {
-                if stage.text("inputCol")? != model.text("predictionCol")? {
-                    return Err(stage.unsupported("after the forest only IndexToString of its prediction can stand"));
-                }
-                // Without labels of its own it takes them from the column it reads: the forest's classes.
-                index_to_string = Some(stage.texts("labels")?).filter(|labels| !labels.is_empty());
-            }
-            (_, Some(_)) => {
-                return Err(stage.unsupported("after the forest only IndexToString of its prediction can stand"));
-            }
-            (_, None) => stages.push(stages::read(&path, &stage)?),
+    let spark_version = metadata.spark_version.clone();
+    let mut found = Found::default();
+    found.read(&metadata, 0)?;
+    let classes = found.classes();
+    let Found { stages, forest, stage_classes, .. } = found;
+    Ok(SparkModel { stages, forest, classes, spark_version, stage_classes, sha256: fingerprint(directory)? })
+}
+
+/// What has been found on the walk through a saved pipeline.
+#[derive(Default)]
+struct Found {
+    stages: Vec<Stage>,
+    forest: Option<SavedForest>,
+    /// Labels of the IndexToString of the prediction.
+    predicted_labels: Option<Vec<String>>,
+    stage_classes: Vec<(String, String)>,
+}
+
+impl Found {
+    /// Adds the stage of `metadata`, and those in it, `depth` pipelines deep.
+    fn read(&mut self, metadata: &Metadata, depth: usize) -> Result<()> {
+        /// Deeper than anybody nests; a damaged model must not exhaust the stack.
+        const DEEPEST: usize = 16;
+        if depth > DEEPEST {
+            return Err(metadata.damaged(format!("pipelines in pipelines, more than {DEEPEST} deep")));
         }
+        let child = |name: &str| Metadata::read(&metadata.directory.join(name));
+        match metadata.class.as_str() {
+            // The Python class is that of pipelines which Python or Spark Connect wrote: the same layout.
+            "org.apache.spark.ml.PipelineModel" | "pyspark.ml.pipeline.PipelineModel" => {
+                for path in stage_directories(metadata)? {
+                    self.read(&Metadata::read(&path)?, depth + 1)?;
+                }
+                return Ok(());
+            }
+            "org.apache.spark.ml.tuning.CrossValidatorModel"
+            | "org.apache.spark.ml.tuning.TrainValidationSplitModel"
+            | "pyspark.ml.tuning.CrossValidatorModel"
+            | "pyspark.ml.tuning.TrainValidationSplitModel" => return self.read(&child("bestModel")?, depth + 1),
+            "org.apache.spark.ml.feature.RFormulaModel" => return self.read(&child("pipelineModel")?, depth + 1),
+            _ => {}
+        }
+        self.stage_classes.push((metadata.uid.clone(), metadata.class.clone()));
+        // Parts of a fitted RFormula that change no value.
+        if ["ColumnPruner", "VectorAttributeRewriter"]
+            .iter()
+            .any(|class| metadata.class.strip_prefix("org.apache.spark.ml.feature.") == Some(class))
+        {
+            return Ok(());
+        }
+        if let Some(saved) = &self.forest {
+            if forest::is_forest(metadata) {
+                return Err(metadata.unsupported("a pipeline has one forest"));
+            }
+            let reads = |output: &str| metadata.input_columns().iter().any(|input| input.eq_ignore_ascii_case(output));
+            if metadata.class == INDEX_TO_STRING && saved.columns.prediction.as_deref().is_some_and(reads) {
+                self.predicted_labels = Some(metadata.texts("labels")?).filter(|labels| !labels.is_empty());
+                return Ok(());
+            }
+            if let Some(output) = saved.columns.outputs().find(|output| reads(output)) {
+                let hint =
+                    format!("it takes the forest's `{output}`, which only an IndexToString of the prediction can");
+                return Err(metadata.unsupported(&hint));
+            }
+        }
+        if forest::is_forest(metadata) {
+            self.forest = Some(forest::read(metadata)?);
+        } else {
+            self.stages.push(stages::read(metadata)?);
+        }
+        Ok(())
     }
-    let Some((forest, model)) = forest else {
-        return Err(Error::spark(directory, "the pipeline has no RandomForestClassificationModel"));
-    };
-    let label_column = model.text("labelCol")?;
-    let Some(classes) = index_to_string.or_else(|| stages::labels_of(&stages, &label_column)) else {
-        let detail = format!(
-            "the classes have no names: the pipeline has neither an IndexToString nor a StringIndexer that makes `{label_column}`"
-        );
-        return Err(Error::spark(directory, detail));
-    };
-    if classes.len() != forest.n_classes() {
-        let detail = format!("{} class names for the forest's {} classes", classes.len(), forest.n_classes());
-        return Err(Error::spark(directory, detail));
+
+    /// Class names in the forest's order: those of the IndexToString of its prediction, else those of the
+    /// indexer of its label.
+    fn classes(&self) -> Option<Vec<String>> {
+        let saved = self.forest.as_ref().filter(|saved| saved.forest.n_classes() > 0)?;
+        if let Some(labels) = &self.predicted_labels {
+            return Some(labels.clone());
+        }
+        let (mut labels, unknown) = stages::labels_of(&self.stages, saved.columns.label.as_deref()?)?;
+        // An indexer that keeps labels it has not seen makes a class of them.
+        if saved.forest.n_classes() == labels.len() + 1 {
+            labels.extend(unknown);
+        }
+        Some(labels)
     }
-    Ok(SparkPipeline {
-        stages,
-        features_column: model.text("featuresCol")?,
-        forest,
-        classes,
-        spark_version: metadata.spark_version,
-        stage_classes,
-        sha256: fingerprint(directory)?,
-    })
 }
 
 /// The directories of a pipeline's stages, in order: `stages/<position, zero-padded>_<uid>`.
-fn stage_directories(directory: &Path, metadata: &Metadata) -> Result<Vec<PathBuf>> {
-    let stages = directory.join("stages");
-    let names = files::visible_names(&stages)?;
+fn stage_directories(metadata: &Metadata) -> Result<Vec<PathBuf>> {
+    let stages = metadata.directory.join("stages");
+    let uids = metadata.texts("stageUids")?;
+    if uids.is_empty() {
+        return Err(metadata.damaged("the pipeline has no stages"));
+    }
+    let names = visible_names(&stages)?;
     let find = |(position, uid): (usize, String)| {
         let matches = |name: &&String| {
             name.split_once('_').is_some_and(|(number, rest)| number.parse() == Ok(position) && rest == uid)
@@ -116,7 +188,7 @@ fn stage_directories(directory: &Path, metadata: &Metadata) -> Result<Vec<PathBu
             .map(|name| stages.join(name))
             .ok_or_else(|| Error::spark(&stages, format!("it has no directory for stage {position}, `{uid}`")))
     };
-    metadata.texts("stageUids")?.into_iter().enumerate().map(find).collect()
+    uids.into_iter().enumerate().map(find).collect()
 }
 
 /// SHA-256 over the path and bytes of every file below `directory`, directory by directory in the
@@ -130,7 +202,7 @@ pub fn fingerprint(directory: &Path) -> Result<String> {
     let mut pending = vec![(directory.to_path_buf(), String::new())];
     while let Some((path, relative)) = pending.pop() {
         if path.is_dir() {
-            let names = files::visible_names(&path)?;
+            let names = visible_names(&path)?;
             // Taken from the end: pushed in reverse, they come in order.
             pending.extend(names.into_iter().rev().map(|name| (path.join(&name), format!("{relative}/{name}"))));
         } else {

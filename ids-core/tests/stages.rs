@@ -1,0 +1,241 @@
+//! Every saved model and stage in `testdata/spark`, of every version of Spark there, gives what that Spark
+//! returned for hard rows: each double by bits, each vector in its form, each error and dropped row.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use common::{hexadecimal_double, repository};
+use ids_core::forest::reference;
+use ids_core::import::spark;
+use ids_core::pipeline::{Cell, Pipeline};
+use ids_core::rows::{DataType, Field, Slot, Vector};
+use ids_core::{Fields, Predictor, Rows, Scorer, SparkModel};
+use serde_json::{Map, Value};
+
+type Golden = Map<String, Value>;
+
+fn spark_data() -> PathBuf {
+    repository().join("testdata/spark")
+}
+
+/// The versions of Spark that saved fixtures.
+fn versions() -> Vec<String> {
+    let entries = fs::read_dir(spark_data()).expect("fixtures");
+    let names = entries.map(|entry| entry.expect("entry").file_name().to_string_lossy().into_owned());
+    let mut versions: Vec<_> = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit())).collect();
+    versions.sort();
+    assert!(versions.len() >= 2, "{versions:?}");
+    versions
+}
+
+fn golden_rows(path: &Path) -> Vec<Golden> {
+    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).expect("golden JSON")).collect()
+}
+
+/// Columns of the goldens that are not doubles, which a golden does not tell.
+fn data_type(case: &str, column: &str, cells: &mut dyn Iterator<Item = &Value>) -> DataType {
+    match (case, column) {
+        (_, "cnt" | "src_bytes" | "i") => return DataType::Integer,
+        (_, "f" | "rate") => return DataType::Float,
+        (_, "logged_in") => return DataType::Boolean,
+        _ => {}
+    }
+    for cell in cells {
+        match cell {
+            Value::Object(vector) => {
+                let size = vector.get("n").and_then(Value::as_u64).map(|n| n as usize);
+                return DataType::Vector(size.unwrap_or_else(|| vector["v"].as_array().expect("entries").len()));
+            }
+            Value::String(text) if is_double(text) => return DataType::Double,
+            Value::String(_) => return DataType::Text,
+            _ => {}
+        }
+    }
+    DataType::Double
+}
+
+fn is_double(text: &str) -> bool {
+    text.contains("0x") || ["nan", "inf", "-inf"].contains(&text)
+}
+
+fn vector(cell: &Value) -> Option<Vector> {
+    let doubles = |key: &str| -> Vec<f64> {
+        let entries = cell[key].as_array().expect("entries").iter();
+        entries.map(|entry| hexadecimal_double(entry.as_str().expect("hexadecimal"))).collect()
+    };
+    match cell.get("t")?.as_str()? {
+        "dense" => Some(Vector::dense(doubles("v"))),
+        _ => {
+            let indices = cell["i"].as_array().expect("indices").iter().map(|i| i.as_u64().expect("index") as usize);
+            let size = cell["n"].as_u64().expect("size") as usize;
+            Some(Vector::sparse(size, &indices.collect::<Vec<_>>(), &doubles("v")).expect("a vector"))
+        }
+    }
+}
+
+/// The rows of a golden as input.
+fn rows(case: &str, golden: &[Golden]) -> Rows {
+    let mut fields = Fields::new("golden");
+    for name in golden[0].keys() {
+        let data_type = data_type(case, name, &mut golden.iter().map(|row| &row[name]));
+        fields.push(Field { name: name.clone(), data_type, is_input: true }, &[]).expect("a new name");
+    }
+    let fields = Arc::new(fields);
+    let mut rows = Rows::new(Arc::clone(&fields));
+    for cells in golden {
+        let mut row = rows.new_row();
+        for (position, field) in fields.iter().enumerate() {
+            match (fields.slot(position), &cells[&field.name]) {
+                (_, Value::Null) => {}
+                (Slot::Number(slot), Value::String(text)) => row.set_number(slot, hexadecimal_double(text)),
+                (Slot::Number(slot), Value::Bool(flag)) => row.set_number(slot, f64::from(u8::from(*flag))),
+                (Slot::Number(slot), cell) => row.set_number(slot, cell.as_i64().expect("an integer") as f64),
+                (Slot::Text(slot), cell) => row.set_text(slot, cell.as_str().expect("text")),
+                (Slot::Vector(slot), cell) => row.set_vector(slot, vector(cell).expect("a vector")),
+            }
+        }
+        row.keep();
+    }
+    rows
+}
+
+/// What Spark gave, in words that our own cells have too.
+fn expected(cell: &Value) -> String {
+    match cell {
+        Value::Null => "missing".into(),
+        Value::String(text) if is_double(text) => in_bits(hexadecimal_double(text)),
+        Value::String(text) => format!("{text:?}"),
+        Value::Bool(flag) => in_bits(f64::from(u8::from(*flag))),
+        Value::Number(number) => in_bits(number.as_f64().expect("a number")),
+        cell => {
+            let vector = vector(cell).expect("a vector");
+            found(Cell::Vector { entries: vector.values(), stored: vector.stored() })
+        }
+    }
+}
+
+fn found(cell: Cell<'_>) -> String {
+    match cell {
+        Cell::Missing => "missing".into(),
+        Cell::Number(x) => in_bits(x),
+        Cell::Text(text) => format!("{text:?}"),
+        Cell::Vector { entries, stored } => {
+            let entries: Vec<_> = entries.iter().map(|&x| in_bits(x)).collect();
+            format!("{} stored {stored:?}", entries.join(" "))
+        }
+    }
+}
+
+/// Java does not say which NaN it gives.
+fn in_bits(x: f64) -> String {
+    if x.is_nan() { "NaN".into() } else { format!("{x:?}={:016x}", x.to_bits()) }
+}
+
+/// Compares all that the model computes of the golden's rows with the golden; says how many cells it were.
+fn assert_equals(case: &str, model: &SparkModel, golden: &[Golden]) -> usize {
+    let rows = rows(case, golden);
+    let pipeline = Pipeline::new(model.stages.clone(), rows.fields()).unwrap_or_else(|error| panic!("{case}: {error}"));
+    let mut scratch = pipeline.scratch();
+    let mut n_cells = 0;
+    for (index, (row, cells)) in rows.iter().zip(golden).enumerate() {
+        let made = pipeline.transform(row, &mut scratch).unwrap_or_else(|fault| panic!("{case}, row {index}: {fault}"));
+        for output in pipeline.outputs() {
+            // Of an RFormula, the columns in between are dropped.
+            if let Some(cell) = cells.get(output.name()) {
+                assert_eq!(found(made.get(output)), expected(cell), "{case}, row {index}, column {}", output.name());
+                n_cells += 1;
+            }
+        }
+    }
+    let Some(saved) = &model.forest else { return n_cells };
+    let predictor = Arc::new(Predictor::new(model, rows.fields()).expect("binds"));
+    let mut scorer = Scorer::new(Arc::clone(&predictor));
+    let scored: Vec<_> = {
+        let scored = scorer.score(&rows);
+        let own = |score: ids_core::Score<'_>| (score.raw.to_vec(), score.probabilities.to_vec(), score.prediction);
+        scored.iter().map(|score| own(score.expect("a score"))).collect()
+    };
+    let features = scorer.features(&rows).to_vec();
+    for (index, ((raw, probabilities, prediction), cells)) in scored.iter().zip(golden).enumerate() {
+        let mut assert_cell = |name: &Option<String>, cell: Cell<'_>, may_be_near: bool| {
+            let Some(expected_cell) = name.as_ref().and_then(|name| cells.get(name)) else { return };
+            n_cells += 1;
+            if may_be_near && found(cell) != expected(expected_cell) {
+                let (Cell::Vector { entries, .. }, Some(expected)) = (cell, vector(expected_cell)) else {
+                    panic!("probabilities");
+                };
+                let near = |(a, b): (&f64, &f64)| (a - b).abs() <= ids_core::verify::PROBABILITY_BOUND;
+                assert!(entries.iter().zip(expected.values()).all(near), "{case}, row {index}, probability");
+                return;
+            }
+            assert_eq!(found(cell), expected(expected_cell), "{case}, row {index}, column {name:?}");
+        };
+        let columns = &saved.columns;
+        let is_boosted = case.starts_with("gbt");
+        assert_cell(&columns.raw_prediction, Cell::Vector { entries: raw, stored: None }, false);
+        assert_cell(&columns.probability, Cell::Vector { entries: probabilities, stored: None }, is_boosted);
+        assert_cell(&columns.prediction, Cell::Number(*prediction), false);
+        let x = &features[index * saved.forest.n_features()..][..saved.forest.n_features()];
+        let leaves: Vec<_> = reference::leaf_positions(&saved.forest, x).into_iter().map(|leaf| leaf as f64).collect();
+        assert_cell(&columns.leaf, Cell::Vector { entries: &leaves, stored: None }, false);
+    }
+    n_cells
+}
+
+/// Cases that no golden of their own belongs to, and the one that does.
+fn golden_of(case: &str) -> &str {
+    let copies = ["rf_multipart", "rf_codec_", "rf_legacyformat", "rf_pagev2", "rf_gzmeta"];
+    if copies.iter().any(|copy| case.starts_with(copy)) { "rf_dense" } else { case }
+}
+
+/// Cases that are refused, with what the refusal says.
+fn refusal(case: &str) -> Option<&'static str> {
+    Some(match case {
+        "st_ohe_stateless" => "feature.OneHotEncoder",
+        "st_pca" => "PCAModel",
+        "st_sqlt" => "SQLTransformer",
+        "st_hasher" => "FeatureHasher",
+        "st_poly" => "PolynomialExpansion",
+        "st_targetenc" => "TargetEncoderModel",
+        _ => return None,
+    })
+}
+
+/// Spark 2 divided where later versions multiply by a reciprocal; the arithmetic here is that of 3.0 and later.
+fn is_exempt(version: &str, case: &str) -> bool {
+    version.starts_with("2.")
+        && ["st_std_mean", "st_minmax", "st_minmax2", "st_maxabs", "pipeline_full"].contains(&case)
+}
+
+#[test]
+fn all_that_spark_saved_gives_what_spark_gave() {
+    for version in versions() {
+        let directory = spark_data().join(&version);
+        let mut n_cells = BTreeMap::new();
+        let entries = fs::read_dir(&directory).expect("fixtures").map(|entry| entry.expect("entry").path());
+        for path in entries.filter(|path| path.join("metadata").is_dir()) {
+            let case = path.file_name().expect("a name").to_string_lossy().into_owned();
+            let what = format!("{version}/{case}");
+            if let Some(reason) = refusal(&case) {
+                let message = spark::read(&path).expect_err(&what).to_string();
+                assert!(message.contains("not supported") && message.contains(reason), "{what}: {message}");
+                continue;
+            }
+            let model = spark::read(&path).unwrap_or_else(|error| panic!("{what}: {error}"));
+            assert_eq!(model.spark_version, version, "{what}");
+            let golden = directory.join(format!("{}.golden.jsonl", golden_of(&case)));
+            if golden.is_file() && !is_exempt(&version, &case) {
+                n_cells.insert(case.clone(), assert_equals(&case, &model, &golden_rows(&golden)));
+            }
+        }
+        assert!(n_cells.values().all(|&n| n > 0), "{version}: nothing was compared: {n_cells:?}");
+        let total: usize = n_cells.values().sum();
+        println!("Spark {version}: {} models and stages, {total} cells", n_cells.len());
+        assert!(n_cells.len() >= 40 && total > 5_000, "{version}: {n_cells:?}");
+    }
+}
