@@ -16,6 +16,8 @@ TOOLS := target/tools
 VENV := target/venv
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
 PYTHON := $(VENV)/bin/python
+# The program, built as the tests build it.
+IDS := target/debug/ids
 
 .PHONY: help
 help: ## Show this menu
@@ -26,10 +28,11 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 	cargo run --release --bin demo -- $(ARGS)
 
 .PHONY: test
-test: toolchain format clippy deny unit package ## Everything that must pass: format, lints, licences, tests, packages
+test: toolchain format clippy deny unit package parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
-test-long: test spark-check ## make test, and Spark itself scores again what is committed
+test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
+	IDS_DAMAGE_TIMES=40 cargo test -p ids-core --test damage
 
 .PHONY: toolchain
 toolchain:
@@ -88,6 +91,37 @@ spark-check: $(PYTHON) ## Check that Spark still gives what is committed: golden
 	./testdata/golden.sh target/golden
 	@for file in target/golden/*; do cmp "$$file" "testdata/golden/$$(basename "$$file")"; done
 	@echo "Spark's output and the synthetic flows are as committed"
+
+# Versions of Spark that `make parity` installs and compares with, and random pipelines for each.
+SPARK ?= 3.5.9 4.3.0
+MODELS ?= 120
+
+.PHONY: parity
+parity: $(SPARK:%=parity-%) ## Compare with Spark on random pipelines, bit by bit (SPARK="3.5.9 4.3.0" MODELS=120)
+
+parity-%: target/spark-%/bin/python $(IDS)
+	$< testdata/laboratory/lab.py --ids $(IDS) --out target/parity/$* --models $(MODELS) --boosted 10 --require-coverage
+	@if [ -f "$(IDS_DATA)/unsw-nb15/flows.csv" ]; then \
+	    $< testdata/laboratory/flows.py target/parity/flows-$*; \
+	    $(IDS) verify --model target/parity/flows-$*/model --expected target/parity/flows-$*/expected; \
+	else \
+	    echo "SKIPPED: real flows; set IDS_DATA to the directory that holds unsw-nb15/flows.csv"; \
+	fi
+
+.PHONY: parity-short
+parity-short: $(PYTHON) $(IDS) ## The same on 12 pipelines
+	$(PYTHON) testdata/laboratory/lab.py --ids $(IDS) --out target/parity/short --models 12 --step 3 --boosted 1
+
+.PHONY: $(IDS)
+$(IDS): toolchain
+	cargo build --bin ids
+
+target/spark-%/bin/python: notebooks/requirements.txt
+	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
+	@command -v java > /dev/null || { echo "missing: Java 17, which Spark needs"; exit 1; }
+	python3 -m venv target/spark-$*
+	grep -v pyspark $< | target/spark-$*/bin/pip install --quiet -r /dev/stdin pyspark==$*
+	@touch $@
 
 $(PYTHON): notebooks/requirements.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }

@@ -47,7 +47,30 @@ pub(crate) fn parts(path: &Path) -> Result<Vec<PathBuf>> {
 /// Opens a Parquet file.
 pub(crate) fn open(path: &Path) -> Result<SerializedFileReader<File>> {
     let file = File::open(path).map_err(|error| Error::io(path, error))?;
-    SerializedFileReader::new(file).map_err(|error| unreadable(path, &error))
+    let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
+    let reader = unpanicked(|| SerializedFileReader::new(file)).map_err(|error| unreadable(path, &error))?;
+    // The reader takes these for granted.
+    let lies_inside = |start: i64, size: i64| {
+        let end =
+            u64::try_from(start).ok().zip(u64::try_from(size).ok()).and_then(|(start, size)| start.checked_add(size));
+        end.is_some_and(|end| end <= length)
+    };
+    let groups = reader.metadata().row_groups().iter();
+    let mut columns = groups.flat_map(|group| group.columns());
+    let is_sound = columns.all(|column| {
+        let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
+        column.data_page_offset() >= 0 && lies_inside(start, column.compressed_size())
+    });
+    if !is_sound {
+        return Err(Error::spark(path, "not a readable Parquet file: a column lies outside of it"));
+    }
+    Ok(reader)
+}
+
+/// What `read` returns; an error where it panics, as the Parquet reader may on a damaged file.
+fn unpanicked<T>(read: impl FnOnce() -> parquet::errors::Result<T>) -> parquet::errors::Result<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(read))
+        .unwrap_or_else(|_| Err(parquet::errors::ParquetError::General("it is damaged".into())))
 }
 
 fn unreadable(path: &Path, error: &parquet::errors::ParquetError) -> Error {
@@ -118,7 +141,7 @@ impl Table {
         for part in parts(directory)? {
             let reader = open(&part)?;
             for group in 0..reader.num_row_groups() {
-                table.append(&reader, group, |_| true).map_err(|error| unreadable(&part, &error))?;
+                unpanicked(|| table.append(&reader, group, |_| true)).map_err(|error| unreadable(&part, &error))?;
             }
         }
         Ok(table)
@@ -132,7 +155,7 @@ impl Table {
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
         let mut table = Self { path: path.into(), columns: Vec::new(), n_rows: 0 };
-        table.append(reader, group, is_wanted).map_err(|error| unreadable(path, &error))?;
+        unpanicked(|| table.append(reader, group, is_wanted)).map_err(|error| unreadable(path, &error))?;
         Ok(table)
     }
 

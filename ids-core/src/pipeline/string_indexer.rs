@@ -49,7 +49,6 @@ enum Lookup {
     /// By the bits of the number that each label is the text of.
     Number {
         source: NumberSource,
-        data_type: DataType,
         indices: FxHashMap<u64, f64>,
     },
 }
@@ -70,12 +69,17 @@ impl Bind for StringIndexer {
                     let indices: FxHashMap<_, _> = numbered
                         .filter_map(|(label, index)| Some((key(number_of(label, data_type)?), index)))
                         .collect();
+                    // Where all labels are below, an integer beyond is none of them.
+                    let is_exact = |bits: &u64| f64::from_bits(*bits).abs() < FIRST_INEXACT;
+                    if data_type == DataType::Integer && !indices.keys().all(is_exact) {
+                        return Err(format!("it indexes `{input}`, of whose labels some are integers of 2^53 or more"));
+                    }
                     if let (true, Some(label)) = (indices.is_empty(), labels.first()) {
                         return Err(format!(
                             "it indexes `{input}`, a column of {data_type:?}, but none of its labels, such as `{label}`, is how Spark writes one"
                         ));
                     }
-                    Lookup::Number { source, data_type, indices }
+                    Lookup::Number { source, indices }
                 }
                 // Spark passes silently over an input that is not there: so the indexer of the label
                 // survives serving. Whoever needs the output fails, and then names the input.
@@ -111,15 +115,8 @@ impl Apply for Bound {
                         None => self.unseen(column, || value.map(|value| excerpt(value.as_bytes())))?,
                     }
                 }
-                Lookup::Number { source, data_type, indices } => {
+                Lookup::Number { source, indices } => {
                     let value = source.read(row);
-                    if let Some(value) = value.filter(|value| value.abs() > MOST_EXACT)
-                        && *data_type == DataType::Integer
-                    {
-                        let reason =
-                            format!("holds about {value}, an integer too large to be told from its neighbours");
-                        return Err(Invalid { column: column.name.clone(), reason, handling: HandleInvalid::Error });
-                    }
                     // To skip, Spark calls DataFrame.na.drop, for which a NaN is missing.
                     let is_dropped = self.handle_invalid == HandleInvalid::Skip && value.is_some_and(f64::is_nan);
                     match value.filter(|_| !is_dropped).and_then(|value| indices.get(&key(value))) {
@@ -149,8 +146,8 @@ impl Bound {
     }
 }
 
-/// 2^53: beyond it, doubles skip integers.
-const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+/// 2^53: from there on, one double stands for several integers.
+const FIRST_INEXACT: f64 = 9_007_199_254_740_992.0;
 
 /// The bits of a number, one pattern for all NaN.
 fn key(x: f64) -> u64 {
@@ -165,7 +162,7 @@ fn number_of(label: &str, data_type: DataType) -> Option<f64> {
     match data_type {
         DataType::Integer => {
             let value: i64 = label.parse().ok()?;
-            (value.to_string() == label).then_some(value as f64).filter(|value| value.abs() <= MOST_EXACT)
+            (value.to_string() == label).then_some(value as f64)
         }
         DataType::Double => java_decimal(label, |digits| digits.parse().ok()),
         DataType::Float => java_decimal(label, |digits| digits.parse::<f32>().ok().map(f64::from)),
