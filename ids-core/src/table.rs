@@ -56,7 +56,7 @@ pub(crate) fn open(path: &Path) -> Result<SerializedFileReader<File>> {
         end.is_some_and(|end| end <= length)
     };
     let groups = reader.metadata().row_groups().iter();
-    let mut columns = groups.flat_map(|group| group.columns());
+    let mut columns = groups.flat_map(parquet::file::metadata::RowGroupMetaData::columns);
     let is_sound = columns.all(|column| {
         let start = column.dictionary_page_offset().unwrap_or_else(|| column.data_page_offset());
         column.data_page_offset() >= 0 && lies_inside(start, column.compressed_size())
