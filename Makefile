@@ -15,6 +15,7 @@ endif
 TOOLS := target/tools
 VENV := target/venv
 CARGO_DENY := $(TOOLS)/bin/cargo-deny
+CARGO_FUZZ := $(TOOLS)/bin/cargo-fuzz
 PYTHON := $(VENV)/bin/python
 # The program, built as the tests build it.
 IDS := target/debug/ids
@@ -83,6 +84,28 @@ train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DAT
 .PHONY: golden
 golden: $(PYTHON) ## Let Spark score again what the golden tests compare with
 	./testdata/golden.sh testdata/golden
+
+# How long to fuzz each target.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := spark_metadata spark_parquet model_file json_record csv_file
+
+.PHONY: fuzz
+fuzz: $(CARGO_FUZZ) $(IDS) ## Look for bytes that break a parser, guided by coverage (FUZZ_SECONDS=60 for each)
+	mkdir -p $(FUZZ_TARGETS:%=ids-core/fuzz/corpus/%)
+	cp testdata/spark/3.5.9/rf_cat/metadata/* ids-core/fuzz/corpus/spark_metadata
+	cp testdata/spark/3.5.9/rf_cat/data/* ids-core/fuzz/corpus/spark_parquet
+	$(IDS) import models/unsw-nb15-small target/fuzz.ids
+	tail -c +21 target/fuzz.ids | head -c -32 > ids-core/fuzz/corpus/model_file/small
+	head -3 testdata/synthetic-unsw-nb15.csv > ids-core/fuzz/corpus/csv_file/synthetic
+	echo '{"dur":1e-5,"proto":"udp","service":null,"sload":NaN,"x":[{"\u00e9":true}]}' > ids-core/fuzz/corpus/json_record/flow
+	@# Without a sanitizer, which only nightly toolchains have; libFuzzer watches memory.
+	for target in $(FUZZ_TARGETS); do \
+	    (cd ids-core && $(abspath $(CARGO_FUZZ)) run --sanitizer none $$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -verbosity=0) || exit 1; \
+	done
+
+$(CARGO_FUZZ):
+	cargo install --quiet --locked cargo-fuzz --version 0.13.1 --root $(TOOLS)
 
 .PHONY: spark-check
 spark-check: $(PYTHON) ## Check that Spark still gives what is committed: goldens and synthetic flows

@@ -10,7 +10,6 @@ with --require-coverage also where a stage, a handleInvalid mode or a row outcom
 
 import argparse
 import json
-import math
 import random
 import shutil
 import subprocess
@@ -20,9 +19,11 @@ from collections import Counter
 from pathlib import Path
 
 import pipelines
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import rows
 from pyspark import __version__ as spark_version
-from pyspark.ml import PipelineModel
 from pyspark.ml.linalg import Vectors, VectorUDT
 from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
@@ -56,7 +57,9 @@ def start_spark(gzip):
     )
     if gzip:
         name = "spark.hadoop.mapreduce.output.fileoutputformat.compress"
-        builder = builder.config(name, "true").config(f"{name}.codec", "org.apache.hadoop.io.compress.GzipCodec")
+        builder = builder.config(name, "true").config(
+            f"{name}.codec", "org.apache.hadoop.io.compress.GzipCodec"
+        )
     spark = builder.getOrCreate()
     spark.sparkContext.setLogLevel("OFF")
     return spark
@@ -131,13 +134,17 @@ def make_bare(spark, rng, case, predictor, n_rows):
     n_features, n_classes = rng.choice([2, 5, 20]), rng.choice([2, 3, 9])
 
     def vector(kind):
-        entries = [rng.choice([0.0, rng.gauss(kind, 2.0), float(rng.randrange(5))]) for _ in range(n_features)]
+        entries = [
+            rng.choice([0.0, rng.gauss(kind, 2.0), float(rng.randrange(5))]) for _ in range(n_features)
+        ]
         return [entry if rng.random() < 0.7 else 0.0 for entry in entries]
 
     train = []
     for i in range(120):
         kind = i % n_classes
-        train.append((Vectors.dense(vector(kind)), float(kind), rng.gauss(kind, 1.0), rng.choice([0.3, 1.0, 2.2])))
+        train.append(
+            (Vectors.dense(vector(kind)), float(kind), rng.gauss(kind, 1.0), rng.choice([0.3, 1.0, 2.2]))
+        )
     draft = pipelines.Draft(rng, ("bare", None), predictor, n_classes, VERSION)
     draft.label = "class" if draft.classifies else "target"
     estimator = pipelines.predictor(draft, "features")
@@ -200,11 +207,30 @@ def verify(ids, case):
     wrong = [f"{d['column']}: Spark {d['expected']}, here {d['found']}" for d in found["differences"][:3]]
     refused = {int(row["key"]) for row in found["refused_rows"]}
     for row_id in sorted(refused ^ case.failed):
-        reason = next((row["reason"] for row in found["refused_rows"] if int(row["key"]) == row_id), "scored or dropped")
-        wrong.append(f"row {row_id}: Spark {'fails' if row_id in case.failed else 'does not fail'}, here: {reason}")
+        reason = next(
+            (row["reason"] for row in found["refused_rows"] if int(row["key"]) == row_id), "scored or dropped"
+        )
+        wrong.append(
+            f"row {row_id}: Spark {'fails' if row_id in case.failed else 'does not fail'}, here: {reason}"
+        )
     if ran.returncode == 1 and not wrong:
         wrong.append("differs")
     return found, wrong
+
+
+def shrink(ids, case):
+    """Copies a case that differs to `case/` beside it, with as few rows as differ: something to commit."""
+    found, _ = verify(ids, case)
+    wrong = {int(d["key"]) for d in found["differences"] if "key" in d}
+    wrong |= {int(row["key"]) for row in found["refused_rows"] if row["key"]} ^ case.failed
+    small = Case(case.directory / "case")
+    shutil.copytree(case.model, small.model, ignore=shutil.ignore_patterns("_*", ".*"))
+    for name in ("input", "expected"):
+        (small.directory / name).mkdir()
+        table = pq.read_table(case.directory / name)
+        some = table.filter(pc.is_in(table["row_id"], pa.array(sorted(wrong)[:3])))
+        pq.write_table(some, small.directory / name / "part-0.parquet")
+    return small.directory
 
 
 def make(spark, seed, number, directory, n_rows, boosted):
@@ -254,7 +280,11 @@ class Totals:
 
     def missing(self):
         """The cells that no model filled."""
-        expected = [cell for cell in pipelines.FOCUSES if cell[0] in pipelines.WITH_MODES or cell[0] == "OneHotEncoder"]
+        expected = [
+            cell
+            for cell in pipelines.FOCUSES
+            if cell[0] in pipelines.WITH_MODES or cell[0] == "OneHotEncoder"
+        ]
         expected += [(stage, None) for stage in pipelines.WITHOUT_MODES + pipelines.PREDICTORS]
         empty = [" ".join(filter(None, cell)) for cell in expected if not self.rows[cell]]
         return empty + [outcome for outcome, n in self.outcomes.items() if n == 0]
@@ -282,11 +312,15 @@ def main():
     parser.add_argument("--out", type=Path, required=True, help="where models and rows go")
     parser.add_argument("--models", type=int, default=12, help="how many (default: %(default)s)")
     parser.add_argument("--boosted", type=int, default=0, help="how many of boosted trees besides")
-    parser.add_argument("--rows", type=int, default=60, help="usual rows per model, and a third as many hard ones")
+    parser.add_argument(
+        "--rows", type=int, default=60, help="usual rows per model, and a third as many hard ones"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--first", type=int, default=0, help="number of the first model, to repeat one")
     parser.add_argument("--step", type=int, default=1, help="from one model's number to the next")
-    parser.add_argument("--gzip-metadata", action="store_true", help="let Spark pack the metadata that it saves")
+    parser.add_argument(
+        "--gzip-metadata", action="store_true", help="let Spark pack the metadata that it saves"
+    )
     parser.add_argument("--require-coverage", action="store_true", help="fail where anything was never met")
     parser.add_argument("--summary", type=Path, help="also write the totals as JSON")
     arguments = parser.parse_args()
@@ -303,10 +337,14 @@ def main():
         (boosted if is_boosted else totals).add(case, found, wrong)
         for line in wrong:
             print(f"DIFFERS {directory}: {line}", flush=True)
+        if wrong and found:
+            print(f"the rows that differ are in {shrink(arguments.ids, case)}", flush=True)
         if not wrong:
             shutil.rmtree(directory)
         if (i + 1) % 10 == 0:
-            print(f"{i + 1} models, {totals.doubles:,} doubles, {time.monotonic() - started:.0f} s", flush=True)
+            print(
+                f"{i + 1} models, {totals.doubles:,} doubles, {time.monotonic() - started:.0f} s", flush=True
+            )
     spark.stop()
 
     print(totals.table())
@@ -318,7 +356,9 @@ def main():
     if missing:
         print(f"never met: {', '.join(missing)}")
     if arguments.summary:
-        cells = [[name, mode, totals.models[name, mode], totals.rows[name, mode]] for name, mode in totals.models]
+        cells = [
+            [name, mode, totals.models[name, mode], totals.rows[name, mode]] for name, mode in totals.models
+        ]
         summary = {"lines": lines, "cells": cells, "outcomes": totals.outcomes, "never_met": missing}
         arguments.summary.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     if totals.failures or boosted.failures or (missing and arguments.require_coverage):

@@ -2,7 +2,7 @@
 
 import math
 
-from pyspark.ml import Pipeline
+from pyspark.ml import PipelineModel
 from pyspark.ml import classification as C
 from pyspark.ml import feature as F
 from pyspark.ml import regression as R
@@ -12,7 +12,14 @@ from pyspark.ml.tuning import CrossValidator, ParamGridBuilder, TrainValidationS
 
 MODES = ["error", "skip", "keep"]
 # Stages that a pipeline can be asked to have, with the handleInvalid modes each has.
-WITH_MODES = ["StringIndexer", "Bucketizer", "QuantileDiscretizer", "VectorAssembler", "VectorIndexer", "RFormula"]
+WITH_MODES = [
+    "StringIndexer",
+    "Bucketizer",
+    "QuantileDiscretizer",
+    "VectorAssembler",
+    "VectorIndexer",
+    "RFormula",
+]
 WITHOUT_MODES = """
     IndexToString Imputer Binarizer StandardScaler MinMaxScaler MaxAbsScaler RobustScaler Normalizer ChiSqSelector
     UnivariateFeatureSelector VarianceThresholdSelector VectorSlicer ElementwiseProduct
@@ -82,7 +89,9 @@ def formula(draft):
     """An RFormula in the place of all feature stages."""
     mode = draft.draw_mode("RFormula")
     terms = draft.rng.sample(["s1", "s2", "d1", "d3", "i1", "few", "f1", "b1"], 4)
-    stage = F.RFormula(formula="class ~ " + " + ".join(terms), handleInvalid=mode, featuresCol="v0", labelCol="ignored")
+    stage = F.RFormula(
+        formula="class ~ " + " + ".join(terms), handleInvalid=mode, featuresCol="v0", labelCol="ignored"
+    )
     draft.add(stage, "RFormula", mode)
     draft.vector = "v0"
 
@@ -102,14 +111,26 @@ def indexers(draft):
         draft.add(stage.setHandleInvalid(mode).setStringOrderType(order), "StringIndexer", mode)
         draft.features += outputs
         if draft.wants("IndexToString", 0.15):
-            draft.add(F.IndexToString(inputCol=outputs[0], outputCol="text", labels=[f"w{i}" for i in range(400)]), "IndexToString")
-            draft.add(F.StringIndexer(inputCol="text", outputCol="text_i", handleInvalid="keep"), "StringIndexer", "keep")
+            draft.add(
+                F.IndexToString(inputCol=outputs[0], outputCol="text", labels=[f"w{i}" for i in range(400)]),
+                "IndexToString",
+            )
+            draft.add(
+                F.StringIndexer(inputCol="text", outputCol="text_i", handleInvalid="keep"),
+                "StringIndexer",
+                "keep",
+            )
             draft.features.append("text_i")
     elif draft.focus[0] in ("IndexToString", "OneHotEncoder"):
-        draft.add(F.StringIndexer(inputCol="s1", outputCol="s1_i", handleInvalid="keep"), "StringIndexer", "keep")
+        draft.add(
+            F.StringIndexer(inputCol="s1", outputCol="s1_i", handleInvalid="keep"), "StringIndexer", "keep"
+        )
         draft.features.append("s1_i")
         if draft.focus[0] == "IndexToString":
-            draft.add(F.IndexToString(inputCol="s1_i", outputCol="text", labels=[f"w{i}" for i in range(9)]), "IndexToString")
+            draft.add(
+                F.IndexToString(inputCol="s1_i", outputCol="text", labels=[f"w{i}" for i in range(9)]),
+                "IndexToString",
+            )
 
 
 def numbers(draft):
@@ -118,7 +139,9 @@ def numbers(draft):
     if draft.wants("Imputer", 0.5):
         columns = rng.sample(["d1", "d2", "d3", "f1", "i1", "l1"], rng.choice([1, 2, 4]))
         strategy = rng.choice(["mean", "median", "mode"] if draft.version >= (3, 1) else ["mean", "median"])
-        stage = F.Imputer(inputCols=columns, outputCols=[f"{name}_imp" for name in columns], strategy=strategy)
+        stage = F.Imputer(
+            inputCols=columns, outputCols=[f"{name}_imp" for name in columns], strategy=strategy
+        )
         if rng.random() < 0.3:
             stage.setMissingValue(rng.choice([0.0, 1.0, 3.0]))
         draft.add(stage, "Imputer")
@@ -139,7 +162,9 @@ def numbers(draft):
         draft.features += ["d1_b"] if stage.isSet("inputCol") else ["d2_b", "few_b"]
     if draft.wants("QuantileDiscretizer", 0.2):
         mode = draft.draw_mode("QuantileDiscretizer")
-        stage = F.QuantileDiscretizer(inputCol="d3", outputCol="d3_q", numBuckets=rng.choice([3, 5]), handleInvalid=mode)
+        stage = F.QuantileDiscretizer(
+            inputCol="d3", outputCol="d3_q", numBuckets=rng.choice([3, 5]), handleInvalid=mode
+        )
         draft.add(stage, "QuantileDiscretizer", mode)
         draft.features.append("d3_q")
     if draft.wants("Binarizer", 0.2):
@@ -153,10 +178,16 @@ def encoders(draft):
     """One-hot encoders of the indices so far."""
     indices = [name for name in draft.features if name.endswith(("_i", "_b", "_q"))]
     if indices and draft.wants("OneHotEncoder", 0.4):
-        mode = draft.focus[1] if draft.focus[0] == "OneHotEncoder" else draft.rng.choice(["keep", "keep", "error"])
+        mode = (
+            draft.focus[1]
+            if draft.focus[0] == "OneHotEncoder"
+            else draft.rng.choice(["keep", "keep", "error"])
+        )
         columns = draft.rng.sample(indices, draft.rng.choice([1, min(2, len(indices))]))
         outputs = [f"{name}_hot" for name in columns]
-        stage = F.OneHotEncoder(inputCols=columns, outputCols=outputs, handleInvalid=mode, dropLast=draft.rng.random() < 0.5)
+        stage = F.OneHotEncoder(
+            inputCols=columns, outputCols=outputs, handleInvalid=mode, dropLast=draft.rng.random() < 0.5
+        )
         draft.add(stage, "OneHotEncoder", mode)
         draft.features = [name for name in draft.features if name not in columns] + outputs
 
@@ -170,9 +201,13 @@ def assemblers(draft):
     rng.shuffle(columns)
     if rng.random() < 0.3:
         inner = columns[: max(2, len(columns) // 2)]
-        draft.add(F.VectorAssembler(inputCols=inner, outputCol="inner", handleInvalid=mode), "VectorAssembler", mode)
+        draft.add(
+            F.VectorAssembler(inputCols=inner, outputCol="inner", handleInvalid=mode), "VectorAssembler", mode
+        )
         columns = ["inner", *columns[len(inner) :]]
-    draft.add(F.VectorAssembler(inputCols=columns, outputCol="v0", handleInvalid=mode), "VectorAssembler", mode)
+    draft.add(
+        F.VectorAssembler(inputCols=columns, outputCol="v0", handleInvalid=mode), "VectorAssembler", mode
+    )
     return "v0"
 
 
@@ -187,7 +222,9 @@ def vectors(draft, name):
     if draft.focus[0] in kinds and draft.focus[0] not in chosen:
         chosen.insert(rng.randrange(len(chosen) + 1), draft.focus[0])
     if draft.version < (3, 1):
-        chosen = [kind for kind in chosen if kind not in ("UnivariateFeatureSelector", "VarianceThresholdSelector")]
+        chosen = [
+            kind for kind in chosen if kind not in ("UnivariateFeatureSelector", "VarianceThresholdSelector")
+        ]
     for position, kind in enumerate(chosen, 1):
         to = f"v{position}_{kind}"
         mode = draft.draw_mode("VectorIndexer") if kind == "VectorIndexer" else None
@@ -201,7 +238,6 @@ def vector_stage(draft, kind, name, to, mode):
     rng = draft.rng
     columns = {"inputCol": name, "outputCol": to}
     selects = {"featuresCol": name, "outputCol": to}
-    label = "class" if draft.classifies else "class"
     if kind == "StandardScaler":
         return F.StandardScaler(withMean=rng.random() < 0.5, withStd=rng.random() < 0.8, **columns)
     if kind == "RobustScaler":
@@ -216,9 +252,9 @@ def vector_stage(draft, kind, name, to, mode):
     if kind == "VectorIndexer":
         return F.VectorIndexer(maxCategories=rng.choice([2, 4, 12]), handleInvalid=mode, **columns)
     if kind == "ChiSqSelector":
-        return F.ChiSqSelector(numTopFeatures=2, labelCol=label, **selects)
+        return F.ChiSqSelector(numTopFeatures=2, labelCol="class", **selects)
     if kind == "UnivariateFeatureSelector":
-        stage = F.UnivariateFeatureSelector(labelCol=label, selectionMode="numTopFeatures", **selects)
+        stage = F.UnivariateFeatureSelector(labelCol="class", selectionMode="numTopFeatures", **selects)
         return stage.setFeatureType("continuous").setLabelType("categorical").setSelectionThreshold(2)
     if kind == "VarianceThresholdSelector":
         return F.VarianceThresholdSelector(varianceThreshold=0.01, **selects)
@@ -251,7 +287,11 @@ def predictor(draft, features):
         params["subsamplingRate"] = rng.choice([1.0, 0.7])
         params["featureSubsetStrategy"] = rng.choice(["auto", "all", "sqrt", "0.5"])
     if name.startswith("GBT"):
-        params |= {"maxIter": rng.choice([1, 5, 9]), "maxDepth": min(depth, 4), "stepSize": rng.choice([0.1, 0.3])}
+        params |= {
+            "maxIter": rng.choice([1, 5, 9]),
+            "maxDepth": min(depth, 4),
+            "stepSize": rng.choice([0.1, 0.3]),
+        }
         params["labelCol"] = "binary" if draft.classifies else "target"
     if draft.classifies and not name.startswith("GBT"):
         params["impurity"] = rng.choice(["gini", "entropy"])
@@ -279,7 +319,9 @@ def tuned(draft, estimator):
     )
     draft.counts.append((draft.focus[0], None))
     if draft.focus[0] == "CrossValidator":
-        return CrossValidator(estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=1)
+        return CrossValidator(
+            estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, numFolds=2, seed=1
+        )
     return TrainValidationSplit(estimator=estimator, estimatorParamMaps=grid, evaluator=evaluator, seed=1)
 
 
@@ -299,7 +341,12 @@ def fit(draft, train):
     model = tuned(draft, estimator).fit(frame)
     frame.unpersist()
     forest = getattr(model, "bestModel", model)
-    if draft.classifies and forest.hasParam("thresholds") and "GBT" not in draft.predictor_name and draft.rng.random() < 0.3:
+    if (
+        draft.classifies
+        and forest.hasParam("thresholds")
+        and "GBT" not in draft.predictor_name
+        and draft.rng.random() < 0.3
+    ):
         thresholds = [draft.rng.choice([0.2, 0.5, 1.0]) for _ in range(forest.numClasses)]
         if draft.rng.random() < 0.3:
             thresholds[draft.rng.randrange(len(thresholds))] = 0.0
@@ -309,8 +356,6 @@ def fit(draft, train):
     if draft.names_prediction and forest.getOrDefault("predictionCol"):
         labels = [f"c{i}" for i in range(forest.numClasses)]
         fitted.append(F.IndexToString(inputCol="prediction", outputCol="named", labels=labels))
-    from pyspark.ml import PipelineModel
-
     if draft.focus[0] == "nested" and len(fitted) > 2:
         draft.counts.append(("nested", None))
         half = len(fitted) // 2

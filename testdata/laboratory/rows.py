@@ -27,7 +27,21 @@ SCHEMA = T.StructType(
 NUMBERS = ["d1", "d2", "d3", "few", "f1", "i1", "l1", "b1"]
 TEXTS = ["s1", "s2"]
 WORDS = ["tcp", "udp", "icmp", "arp", "", "NaN", " tcp", "1", "é", "a,b"]
-HARD_DOUBLES = [0.0, -0.0, math.nan, math.inf, -math.inf, 5e-324, -5e-324, 2.3e-308, 1e308, -1e308, 0.1, 1e16, -1.0]
+HARD_DOUBLES = [
+    0.0,
+    -0.0,
+    math.nan,
+    math.inf,
+    -math.inf,
+    5e-324,
+    -5e-324,
+    2.3e-308,
+    1e308,
+    -1e308,
+    0.1,
+    1e16,
+    -1.0,
+]
 HARD_INTS = [0, -1, 2**31 - 1, -(2**31), 3]
 HARD_LONGS = [0, -1, 2**53, 2**53 + 1, 2**63 - 1, -(2**63), 4]
 

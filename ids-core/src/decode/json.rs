@@ -446,6 +446,24 @@ mod tests {
     }
 
     #[test]
+    fn a_column_of_integers_takes_whole_numbers_only() {
+        let schema = Schema::from_toml("name = 'x'\ncolumns = [{ name = 'n', kind = 'integer' }]").expect("valid");
+        let schema = Arc::new(schema);
+        let mut decoder = JsonDecoder::new(Arc::clone(&schema), &[]).expect("a decoder");
+        let mut decode = |message: &str| {
+            let mut records = FlowRecords::new(Arc::clone(&schema));
+            decoder.decode(0, message.as_bytes(), &mut records).map(|()| records.get(0).number("n"))
+        };
+        assert_eq!(decode(r#"{"n":-7}"#), Ok(Some(-7.0)));
+        assert_eq!(decode(r#"{"n":3.0}"#), Ok(Some(3.0)));
+        assert_eq!(decode(r#"{"n":null}"#), Ok(None));
+        for message in [r#"{"n":1.5}"#, r#"{"n":NaN}"#, r#"{"n":9007199254740994}"#] {
+            let error = decode(message).expect_err(message).to_string();
+            assert!(error.contains("column `n`") && error.contains("a whole number up to 2^53"), "{error}");
+        }
+    }
+
+    #[test]
     fn numbers_are_correctly_rounded() {
         let literals = [
             "0",

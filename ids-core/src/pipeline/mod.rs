@@ -623,4 +623,75 @@ mod tests {
         assert!(message.contains("`proto` is text"), "{message}");
         assert!(bind(vec![indexer(HandleInvalid::Keep)]).is_err(), "no vector");
     }
+
+    /// Spark puts a bucketizer off until something needs its bucket; an indexer it does not.
+    #[test]
+    fn a_row_that_would_fail_can_still_be_dropped() {
+        use HandleInvalid::{Error, Keep, Skip};
+        let bucketizer = || {
+            let bucketizer = Bucketizer {
+                input_columns: strings(["dur"]),
+                output_columns: strings(["bucket"]),
+                splits: vec![vec![0.0, 1.0, 2.0]],
+                handle_invalid: Error,
+            };
+            stage("bucketizer", Transform::Bucketizer(bucketizer))
+        };
+        // Outside of all buckets, and a protocol that was not seen.
+        let message = r#"{"dur":9,"proto":"icmp","sload":1}"#;
+        let cases = [
+            (vec![bucketizer(), indexer(Skip), assembler(strings(["proto_index"]), Keep)], "`indexer` drops"),
+            (vec![bucketizer(), indexer(Keep), assembler(strings(["proto_index"]), Keep)], "`bucketizer` refuses"),
+            (vec![bucketizer(), indexer(Keep), assembler(strings(["bucket"]), Skip)], "`bucketizer` refuses"),
+            (vec![indexer(Error), bucketizer(), assembler(strings(["sload"]), Skip)], "`indexer` refuses"),
+        ];
+        for (stages, expected) in cases {
+            let text = features(stages, message).expect_err(expected).to_string();
+            assert!(text.contains(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_changed_between_versions_of_spark() {
+        let of = |dialect, transform: &Transform, message: &str| {
+            let schema = Arc::new(Schema::unsw_nb15());
+            let stages = vec![Stage { uid: "stage".into(), dialect, transform: transform.clone() }];
+            let pipeline = Pipeline::new(stages, schema.fields()).expect("binds");
+            let mut records = FlowRecords::new(Arc::clone(&schema));
+            JsonDecoder::new(schema, &[])
+                .expect("decoder")
+                .decode(0, message.as_bytes(), &mut records)
+                .expect("decodes");
+            let mut scratch = pipeline.scratch();
+            let made = pipeline.transform(records.get(0).row(), &mut scratch).map_err(|fault| fault.to_string())?;
+            Ok(match made.get(&pipeline.outputs()[0]) {
+                Cell::Vector { stored, .. } => if stored.is_some() { "sparse" } else { "dense" }.to_owned(),
+                cell => format!("{cell:?}"),
+            })
+        };
+        let dialects = [Dialect::UpTo3, Dialect::V4_0, Dialect::From4_1];
+        let compare = |transform: &Transform, message, expected: [std::result::Result<&str, ()>; 3]| {
+            for (dialect, expected) in dialects.into_iter().zip(expected) {
+                let found: std::result::Result<String, String> = of(dialect, transform, message);
+                assert_eq!(found.as_deref().map_err(|_| ()), expected, "{transform:?} {dialect:?}");
+            }
+        };
+        let binarizer = Transform::Binarizer(Binarizer {
+            input_columns: strings(["dur"]),
+            output_columns: strings(["out"]),
+            thresholds: vec![-1.0],
+        });
+        compare(&binarizer, r#"{"dur":null}"#, [Ok("Missing"), Ok("Number(0.0)"), Ok("Number(0.0)")]);
+        let label = Transform::IndexToString(IndexToString {
+            input_column: "dur".into(),
+            output_column: "out".into(),
+            labels: strings(["a", "b"]),
+        });
+        compare(&label, r#"{"dur":null}"#, [Ok("Missing"), Ok("Missing"), Err(())]);
+        compare(&label, r#"{"dur":NaN}"#, [Ok("Text(\"a\")"), Ok("Text(\"a\")"), Err(())]);
+        compare(&label, r#"{"dur":1.9}"#, [Ok("Text(\"b\")"); 3]);
+        // Two entries, none of them stored.
+        let assembler = assembler(strings(["dur", "sload"]), HandleInvalid::Keep).transform;
+        compare(&assembler, r#"{"dur":0,"sload":-0.0}"#, [Ok("sparse"), Ok("sparse"), Ok("dense")]);
+    }
 }

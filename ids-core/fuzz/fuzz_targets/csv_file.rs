@@ -1,0 +1,16 @@
+//! A file of flows, as any bytes.
+#![no_main]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ids_core::decode::Read;
+use ids_core::{FlowReader, FlowRecords, Schema};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let schema = Arc::new(Schema::unsw_nb15());
+    let mut records = FlowRecords::new(Arc::clone(&schema));
+    let Ok(mut reader) = FlowReader::new(bytes, Path::new("flows.csv"), schema, &["dur".into()]) else { return };
+    while let Ok(Read::Flow | Read::Bad(_)) = reader.read(&mut records) {}
+});
