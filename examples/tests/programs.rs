@@ -48,6 +48,35 @@ fn inspect_shows_the_model() {
 }
 
 #[test]
+fn inspect_shows_what_makes_no_verdicts_too() {
+    let text = succeed("ids", &["inspect", "testdata/spark/4.3.0/gbtr"]);
+    for expected in ["saved by    Spark 4.3.0", "boosted, summed as `Vector512`", "it cannot score flows"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+}
+
+/// The exit code says what came of it: nothing differs, something does, or they could not be compared.
+#[test]
+fn verify_compares_with_what_spark_wrote() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("report.json");
+    let expected = "testdata/spark/4.3.0/rf_dense.golden.parquet";
+    let verify = |model: &str, expected: &str| {
+        let json = json.to_string_lossy().into_owned();
+        let output = run("ids", &["verify", "--model", model, "--expected", expected, "--json", &json]);
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, text) = verify("testdata/spark/4.3.0/rf_dense", expected);
+    assert!(code == Some(0) && text.contains("differ      0 doubles, 0 rows"), "{code:?} {text}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON");
+    assert_eq!((report["doubles"].as_u64(), report["scored"].as_u64()), (Some(4_424), Some(632)));
+    let (code, text) = verify("testdata/spark/4.3.0/rf_weighted", expected);
+    assert!(code == Some(1) && text.contains("Spark  ") && text.contains("bits"), "{code:?} {text}");
+    let (code, text) = verify("testdata/spark/4.3.0/rf_dense", "absent.parquet");
+    assert!(code == Some(2) && text.contains("absent.parquet"), "{code:?} {text}");
+}
+
+#[test]
 fn score_writes_a_line_per_row_in_order() {
     let directory = tempfile::tempdir().expect("a directory");
     let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");

@@ -88,7 +88,7 @@ def draw(rng, focus, predictor, n_classes, version):
 def formula(draft):
     """An RFormula in the place of all feature stages."""
     mode = draft.draw_mode("RFormula")
-    terms = draft.rng.sample(["s1", "s2", "d1", "d3", "i1", "few", "f1", "b1"], 4)
+    terms = ["s2", *draft.rng.sample(["d1", "d3", "i1", "few", "f1", "b1"], 3)]
     stage = F.RFormula(
         formula="class ~ " + " + ".join(terms), handleInvalid=mode, featuresCol="v0", labelCol="ignored"
     )

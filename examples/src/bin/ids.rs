@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
-use ids_core::{ConfusionMatrix, DeadLetter, Model, Origin, SparkModel, Verdict};
+use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, SparkModel, Task, Verdict};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -164,7 +164,7 @@ impl ModelArg {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
-        Command::Inspect { model, schema } => schema.load(&model).and_then(|model| inspect(&model)),
+        Command::Inspect { model, schema } => inspect(&model, &schema),
         Command::Score { model, input, output } => score(&model, &input, &output),
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
         Command::Import { spark_dir, out, schema } => import(&schema, &spark_dir, &out),
@@ -192,27 +192,68 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
-fn inspect(model: &Model) -> Result<()> {
-    let (forest, provenance) = (model.forest(), model.provenance());
+fn inspect(path: &Path, schema: &SchemaArg) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "version     {}", model.version())?;
-    writeln!(out, "saved by    Spark {}", provenance.spark_version)?;
-    writeln!(out, "SHA-256     {}", provenance.sha256)?;
-    writeln!(out, "schema      {}", model.schema().name())?;
+    let model = schema.load(path);
+    if !path.is_dir() {
+        let model = model?;
+        let provenance = model.provenance();
+        print_provenance(&mut out, &provenance.spark_version, &provenance.sha256)?;
+        print_forest(&mut out, model.forest())?;
+        print_stages(&mut out, &provenance.stages)?;
+        return print_classes(&mut out, &model);
+    }
+    let saved = spark::read(path).with_context(|| format!("cannot load the model {}", path.display()))?;
+    print_provenance(&mut out, &saved.spark_version, &saved.sha256)?;
+    if let Some(forest) = &saved.forest {
+        print_forest(&mut out, &forest.forest)?;
+    }
+    print_stages(&mut out, &saved.stage_classes)?;
+    match model {
+        Ok(model) => print_classes(&mut out, &model),
+        // It can be verified and used from a program, but makes no verdicts.
+        Err(error) => Ok(writeln!(out, "flows       it cannot score flows: {}", error.root_cause())?),
+    }
+}
+
+fn print_provenance(out: &mut impl Write, spark_version: &str, sha256: &str) -> Result<()> {
+    writeln!(out, "version     {}", &sha256[..12.min(sha256.len())])?;
+    writeln!(out, "saved by    Spark {spark_version}")?;
+    Ok(writeln!(out, "SHA-256     {sha256}")?)
+}
+
+fn print_forest(out: &mut impl Write, forest: &Forest) -> Result<()> {
     let (trees, nodes, depth) = (forest.n_trees(), forest.n_nodes(), forest.depth());
     writeln!(out, "forest      {trees} trees, {nodes} nodes, depth {depth}, {} features", forest.n_features())?;
+    let what = match forest.task() {
+        Task::Classification { n_classes, .. } => format!("one of {n_classes} classes, Spark's bits"),
+        Task::Regression => "a number, Spark's bits".into(),
+        Task::BoostedClassification(boosting) | Task::BoostedRegression(boosting) => {
+            format!("boosted, summed as `{:?}`: docs/compatibility.md", boosting.sum)
+        }
+        other => format!("{other:?}"),
+    };
+    Ok(writeln!(out, "predicts    {what}")?)
+}
+
+fn print_stages(out: &mut impl Write, stages: &[(String, String)]) -> Result<()> {
+    writeln!(out, "stages")?;
+    for (uid, class) in stages {
+        writeln!(out, "  {}  {uid}", class.rsplit('.').next().unwrap_or(class))?;
+    }
+    Ok(())
+}
+
+fn print_classes(out: &mut impl Write, model: &Model) -> Result<()> {
+    writeln!(out, "schema      {}", model.schema().name())?;
     writeln!(out, "classes")?;
     for (position, class) in model.classes().iter().enumerate() {
         let benign = if position == model.benign() { "  (benign)" } else { "" };
-        let threshold = forest.thresholds().map(|t| format!("  threshold {}", t[position])).unwrap_or_default();
+        let thresholds = model.forest().thresholds();
+        let threshold = thresholds.map(|t| format!("  threshold {}", t[position])).unwrap_or_default();
         writeln!(out, "  {position:2}  {class}{threshold}{benign}")?;
     }
-    writeln!(out, "stages")?;
-    for (uid, class) in &provenance.stages {
-        writeln!(out, "  {}  {uid}", class.rsplit('.').next().unwrap_or(class))?;
-    }
-    writeln!(out, "inputs      {}", model.inputs().join(", "))?;
-    Ok(())
+    Ok(writeln!(out, "inputs      {}", model.inputs().join(", "))?)
 }
 
 fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
