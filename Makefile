@@ -137,7 +137,8 @@ parity-short: $(PYTHON) $(IDS) ## The same on 12 pipelines
 
 .PHONY: $(IDS)
 $(IDS): toolchain
-	cargo build --bin ids
+	@# With the tests, whose dependencies are built by then: apart, they would be built once more.
+	cargo test --quiet --workspace --all-features --no-run
 
 target/spark-%/bin/python: notebooks/requirements.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
