@@ -100,11 +100,12 @@ fuzz: $(CARGO_FUZZ) $(IDS) ## Look for bytes that break a parser, guided by cove
 	echo '{"dur":1e-5,"proto":"udp","service":null,"sload":NaN,"x":[{"\u00e9":true}]}' > ids-core/fuzz/corpus/json_record/flow
 	@# Without a sanitizer, which only nightly toolchains have; libFuzzer watches memory.
 	for target in $(FUZZ_TARGETS); do \
-	    (cd ids-core && $(abspath $(CARGO_FUZZ)) run --sanitizer none $$target -- \
-	        -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -verbosity=0) || exit 1; \
+	    (cd ids-core && $(abspath $(CARGO_FUZZ)) run --sanitizer none --target-dir $(abspath target/fuzz) $$target -- \
+	        -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -malloc_limit_mb=1024 -timeout=20 -verbosity=0 -print_final_stats=1 \
+        2>&1 | sed '/# Uses/d; /recommended dictionary/d') || exit 1; \
 	done
 
-$(CARGO_FUZZ):
+$(CARGO_FUZZ): | toolchain
 	cargo install --quiet --locked cargo-fuzz --version 0.13.1 --root $(TOOLS)
 
 .PHONY: spark-check
@@ -123,7 +124,7 @@ MODELS ?= 120
 parity: $(SPARK:%=parity-%) ## Compare with Spark on random pipelines, bit by bit (SPARK="3.5.9 4.3.0" MODELS=120)
 
 parity-%: target/spark-%/bin/python $(IDS)
-	$< testdata/laboratory/lab.py --ids $(IDS) --out target/parity/$* --models $(MODELS) --boosted 10 --require-coverage
+	$< testdata/laboratory/lab.py --ids $(IDS) --out target/parity/$* --models $(MODELS) --rows 120 --boosted 10 --require-coverage
 	@if [ -f "$(IDS_DATA)/unsw-nb15/flows.csv" ]; then \
 	    $< testdata/laboratory/flows.py target/parity/flows-$*; \
 	    $(IDS) verify --model target/parity/flows-$*/model --expected target/parity/flows-$*/expected; \
@@ -134,6 +135,8 @@ parity-%: target/spark-%/bin/python $(IDS)
 .PHONY: parity-short
 parity-short: $(PYTHON) $(IDS) ## The same on 12 pipelines
 	$(PYTHON) testdata/laboratory/lab.py --ids $(IDS) --out target/parity/short --models 12 --step 3 --boosted 1
+
+.PRECIOUS: target/spark-%/bin/python
 
 .PHONY: $(IDS)
 $(IDS): toolchain

@@ -81,14 +81,18 @@ impl Fields {
     /// The name that is empty or taken.
     pub fn push(&mut self, field: Field, aliases: &[String]) -> Result<(), String> {
         let position = self.fields.len();
+        let mut names = Vec::new();
         for name in std::iter::once(&field.name).chain(aliases) {
             if name.is_empty() {
                 return Err(format!("column {position} has an empty name or alias"));
             }
-            if self.positions.insert(name.to_ascii_lowercase(), position).is_some() {
+            let lower = name.to_ascii_lowercase();
+            if self.positions.contains_key(&lower) || names.contains(&lower) {
                 return Err(format!("the name `{name}` is used twice"));
             }
+            names.push(lower);
         }
+        self.positions.extend(names.into_iter().map(|name| (name, position)));
         let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
         self.slots.push(match field.data_type {
             DataType::Text => Slot::Text(next(&mut self.n_texts)),
@@ -118,6 +122,11 @@ impl Fields {
     /// All fields, in order.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Field> {
         self.fields.iter()
+    }
+
+    /// Whether rows of these fields lie as rows of `other` do: the same names and types in the same order.
+    pub fn is_like(&self, other: &Self) -> bool {
+        std::ptr::eq(self, other) || self.fields == other.fields
     }
 
     /// Where a row keeps the field at `position`.
@@ -367,6 +376,16 @@ mod tests {
         rows.new_row().keep();
         assert_eq!((rows.get(1).number(0), rows.get(1).vector(0)), (None, None));
         assert_eq!(rows.get(0).text(0), Some("kept"));
+    }
+
+    #[test]
+    fn a_name_that_is_taken_leaves_no_trace() {
+        let mut fields = Fields::new("test");
+        let field = |name: &str| Field { name: name.into(), data_type: DataType::Double, is_input: true };
+        fields.push(field("a"), &[]).expect("a new name");
+        fields.push(field("b"), &["c".into(), "A".into()]).expect_err("taken");
+        fields.push(field("b"), &["B".into()]).expect_err("twice in one field");
+        assert_eq!((fields.position("a"), fields.position("b"), fields.position("c")), (Some(0), None, None));
     }
 
     #[test]

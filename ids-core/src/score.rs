@@ -11,6 +11,7 @@ use crate::rows::{Fields, Rows};
 /// Stages and forest, bound to the fields of a source: all that scoring a row takes.
 #[derive(Debug, Clone)]
 pub struct Predictor {
+    fields: Arc<Fields>,
     pipeline: Pipeline,
     features: Features,
     engine: Engine,
@@ -21,14 +22,14 @@ impl Predictor {
     ///
     /// # Errors
     /// [`Error::Model`] where it has no forest, else as [`Pipeline::new`].
-    pub fn new(saved: &SparkModel, fields: &Fields) -> Result<Self> {
+    pub fn new(saved: &SparkModel, fields: &Arc<Fields>) -> Result<Self> {
         let Some(forest) = &saved.forest else {
             return Err(Error::Model { detail: "what Spark saved there has no forest".into() });
         };
         Self::bind(saved.stages.clone(), &forest.columns.features, Engine::new(&forest.forest), fields)
     }
 
-    pub(crate) fn bind(stages: Vec<Stage>, features: &str, engine: Engine, fields: &Fields) -> Result<Self> {
+    pub(crate) fn bind(stages: Vec<Stage>, features: &str, engine: Engine, fields: &Arc<Fields>) -> Result<Self> {
         let (pipeline, features) = Pipeline::with_features(stages, features, fields)?;
         // Spark never looks at entries beyond those that the forest was fitted to.
         let (found, expected) = (features.len(), engine.forest().n_features());
@@ -36,7 +37,12 @@ impl Predictor {
             let detail = format!("the pipeline makes vectors of {found}, the forest takes {expected}");
             return Err(Error::Model { detail });
         }
-        Ok(Self { pipeline, features, engine })
+        Ok(Self { fields: Arc::clone(fields), pipeline, features, engine })
+    }
+
+    /// The fields of the rows that it scores.
+    pub fn fields(&self) -> &Arc<Fields> {
+        &self.fields
     }
 
     /// The stages.
@@ -116,8 +122,18 @@ impl Scorer {
 
     /// The feature vectors, `[n, n_features]` row-major, of the rows of a batch that have one: what the
     /// forest is given.
+    ///
+    /// # Panics
+    /// As [`Scorer::score`].
     pub fn features(&mut self, rows: impl AsRef<Rows>) -> &[f64] {
         let predictor = &*self.predictor;
+        let (found, expected) = (rows.as_ref().fields(), predictor.fields());
+        assert!(
+            found.is_like(expected),
+            "rows of {} given to a scorer of {}: their columns differ",
+            found.source(),
+            expected.source()
+        );
         self.features.clear();
         self.outcomes.clear();
         let mut n_scored = 0;
@@ -132,7 +148,10 @@ impl Scorer {
         &self.features
     }
 
-    /// Scores every row of a batch of the fields that the predictor is bound to.
+    /// Scores every row of a batch.
+    ///
+    /// # Panics
+    /// Where the rows are not of the fields that the predictor is bound to: its columns would be read as others.
     pub fn score(&mut self, rows: impl AsRef<Rows>) -> Scored<'_> {
         self.features(rows);
         self.predictor.engine.score(&self.features, &mut self.scores);

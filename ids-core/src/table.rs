@@ -119,7 +119,15 @@ impl LeafType {
     pub(crate) fn of(column: &ColumnDescriptor) -> Self {
         let is_text = matches!(column.logical_type_ref(), Some(LogicalType::String))
             || column.converted_type() == ConvertedType::UTF8;
-        let is_plain = matches!(column.logical_type_ref(), None | Some(LogicalType::Integer { .. }));
+        // Spark up to 3.1 wrote converted types alone, later ones both.
+        let is_plain = matches!(
+            column.converted_type(),
+            ConvertedType::NONE
+                | ConvertedType::INT_8
+                | ConvertedType::INT_16
+                | ConvertedType::INT_32
+                | ConvertedType::INT_64
+        ) && matches!(column.logical_type_ref(), None | Some(LogicalType::Integer { .. }));
         match column.physical_type() {
             PhysicalType::BOOLEAN => Self::Boolean,
             PhysicalType::INT32 | PhysicalType::INT64 if is_plain => Self::Integer,
@@ -141,7 +149,8 @@ impl Table {
         for part in parts(directory)? {
             let reader = open(&part)?;
             for group in 0..reader.num_row_groups() {
-                unpanicked(|| table.append(&reader, group, |_| true)).map_err(|error| unreadable(&part, &error))?;
+                unpanicked(|| table.append(&reader, group, usize::MAX, |_| true))
+                    .map_err(|error| unreadable(&part, &error))?;
             }
         }
         Ok(table)
@@ -154,8 +163,19 @@ impl Table {
         group: usize,
         is_wanted: impl Fn(&str) -> bool,
     ) -> Result<Self> {
+        Self::read_head(path, reader, group, usize::MAX, is_wanted)
+    }
+
+    /// As [`Table::read_group`], of no more than its first `most` rows.
+    pub(crate) fn read_head(
+        path: &Path,
+        reader: &SerializedFileReader<File>,
+        group: usize,
+        most: usize,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Self> {
         let mut table = Self { path: path.into(), columns: Vec::new(), n_rows: 0 };
-        unpanicked(|| table.append(reader, group, is_wanted)).map_err(|error| unreadable(path, &error))?;
+        unpanicked(|| table.append(reader, group, most, is_wanted)).map_err(|error| unreadable(path, &error))?;
         Ok(table)
     }
 
@@ -163,12 +183,13 @@ impl Table {
         &mut self,
         reader: &SerializedFileReader<File>,
         group: usize,
+        most: usize,
         is_wanted: impl Fn(&str) -> bool,
     ) -> parquet::errors::Result<()> {
         let metadata: &ParquetMetaData = reader.metadata();
         let schema = metadata.file_metadata().schema_descr_ptr();
         let group = reader.get_row_group(group)?;
-        let n_rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
+        let n_rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0).min(most);
         for (position, descriptor) in schema.columns().iter().enumerate() {
             let path = descriptor.path().parts();
             if !path.first().is_some_and(|name| is_wanted(name)) {
@@ -450,5 +471,30 @@ impl Levels<'_> {
             read += records;
         }
         Ok(values)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parquet::schema::types::{ColumnPath, Type};
+
+    use super::*;
+
+    /// As Spark up to 3.1 wrote them, without logical types.
+    #[test]
+    fn decimals_and_dates_of_early_versions_are_no_integers() {
+        for (converted, expected) in [
+            (ConvertedType::NONE, LeafType::Integer),
+            (ConvertedType::INT_16, LeafType::Integer),
+            (ConvertedType::DECIMAL, LeafType::Other),
+            (ConvertedType::DATE, LeafType::Other),
+        ] {
+            let column = Type::primitive_type_builder("x", PhysicalType::INT32).with_converted_type(converted);
+            let column = column.with_precision(5).with_scale(2).build().expect("a type");
+            let column = ColumnDescriptor::new(Arc::new(column), 1, 0, ColumnPath::from("x"));
+            assert_eq!(LeafType::of(&column), expected, "{converted}");
+        }
     }
 }

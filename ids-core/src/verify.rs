@@ -2,18 +2,18 @@
 //! model gives here, bit by bit.
 //!
 //! Every column that the pipeline computes and Spark's output has is compared: indices, imputed numbers,
-//! vectors with their form (dense or sparse), votes, probabilities, predictions.
+//! vectors with their form (dense or sparse), votes, probabilities, predictions, names of predicted classes.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde::Serialize;
 
 use crate::decode::ParquetReader;
 use crate::error::{Error, Result};
 use crate::forest::{Forest, Scores, Task, reference};
-use crate::import::spark::SparkModel;
+use crate::import::spark::{ForestColumns, SparkModel};
 use crate::pipeline::{Cell, Output, Pipeline, RowFault};
 use crate::rows::{DataType, Fields, Row, Rows, Slot};
 use crate::score::Predictor;
@@ -27,8 +27,18 @@ pub struct Comparison<'a> {
     pub input: Option<&'a Path>,
     /// A column of both that tells which rows belong together; without it they are in the same order.
     pub key: Option<&'a str>,
+    /// Whether a row that is refused here may be absent from `expected`. Where Spark ran on all of `input` it
+    /// may not: had the row failed there, nothing would have been written.
+    pub allow_refused: bool,
     /// How many differences to describe.
     pub n_differences: usize,
+}
+
+impl<'a> Comparison<'a> {
+    /// With what Spark wrote at `expected`, which has the columns it was given too.
+    pub fn with(expected: &'a Path) -> Self {
+        Self { expected, input: None, key: None, allow_refused: false, n_differences: 10 }
+    }
 }
 
 /// The outcome of a comparison.
@@ -40,7 +50,7 @@ pub struct Report {
     pub scored: u64,
     /// Of these, dropped by a stage that skips invalid rows.
     pub dropped: u64,
-    /// Of these, refused: Spark fails on such a row.
+    /// Of these, refused: Spark should fail on such a row.
     pub refused: u64,
     /// Rows that differ: in a double, a text, or in whether Spark has them.
     pub differing_rows: u64,
@@ -121,25 +131,30 @@ pub const PROBABILITY_BOUND: f64 = 1e-15;
 /// rows of how many are done.
 ///
 /// # Errors
-/// Where a file cannot be read, lacks the columns that the pipeline needs, has a key twice, or Spark's
-/// output has none of the columns to compare.
+/// Where a file cannot be read, lacks the columns that the pipeline needs, has a key twice; where Spark's output
+/// has none of the columns to compare, or there is no row to compare.
 pub fn verify(model: &SparkModel, comparison: Comparison<'_>, mut progress: impl FnMut(u64, u64)) -> Result<Report> {
     let mut input = ParquetReader::open(comparison.input.unwrap_or(comparison.expected))?;
     let mut verifier = Verifier::new(model, &input, comparison)?;
-    let reads: Vec<String> = verifier.pipeline.inputs().iter().cloned().chain(comparison.key.map(Into::into)).collect();
+    let wanted = verifier.wanted.clone();
     let n_rows = input.n_rows();
     let mut rows = Rows::new(input.fields().clone());
     loop {
         rows.clear();
-        let is_same = comparison.input.is_none();
-        let is_wanted = |name: &str| is_same || reads.iter().any(|read| read.eq_ignore_ascii_case(name));
-        if !input.read(&mut rows, is_wanted)? {
+        if !input.read(&mut rows, |name| wanted.contains(&name.to_ascii_lowercase()))? {
             break;
         }
         verifier.compare(&rows)?;
         progress(verifier.report.rows, n_rows);
     }
-    Ok(verifier.finish())
+    let report = verifier.finish();
+    if report.scored == 0 && report.differing_rows == 0 {
+        let Report { rows, dropped, refused, .. } = report;
+        let detail =
+            format!("there is nothing to compare: {rows} rows, of which {dropped} are dropped and {refused} refused");
+        return Err(Error::spark(comparison.expected, detail));
+    }
+    Ok(report)
 }
 
 /// Where the row of Spark's output is that belongs to a row of the input.
@@ -153,6 +168,7 @@ enum Alignment {
 }
 
 struct Verifier<'a> {
+    input_path: &'a Path,
     pipeline: Arc<Pipeline>,
     /// Where there is a forest.
     predictor: Option<Arc<Predictor>>,
@@ -160,10 +176,15 @@ struct Verifier<'a> {
     outputs: Vec<(usize, Output, Slot)>,
     /// The forest's, in the order raw prediction, probability, prediction, leaf.
     forest_outputs: [Option<(usize, Slot)>; 4],
+    /// The name of the predicted class, with all names.
+    label_output: Option<(usize, Slot, Vec<String>)>,
+    /// Names, in lower case, of the columns that are read of either file.
+    wanted: FxHashSet<String>,
     alignment: Alignment,
     /// All of Spark's output, where the input is apart from it.
     expected: Option<Rows>,
     key: Option<&'a str>,
+    allow_refused: bool,
     n_differences: usize,
     scores: Scores,
     report: Report,
@@ -179,12 +200,19 @@ impl<'a> Verifier<'a> {
             Some(predictor) => predictor.pipeline().clone(),
             None => Pipeline::new(model.stages.clone(), input.fields())?,
         };
+        let forest_columns = model.forest.as_ref().map(|forest| &forest.columns);
+        let predicted_label = model.predicted_label.as_ref();
+        let mut wanted: FxHashSet<String> = pipeline.inputs().iter().map(|name| name.to_ascii_lowercase()).collect();
+        let outputs = pipeline.outputs().iter().map(Output::name);
+        let of_forest = forest_columns.into_iter().flat_map(ForestColumns::outputs);
+        let named = predicted_label.map(|label| label.column.as_str()).into_iter().chain(comparison.key);
+        wanted.extend(outputs.chain(of_forest).chain(named).map(str::to_ascii_lowercase));
         let (expected, fields) = match comparison.input {
             None => (None, input.fields().clone()),
             Some(_) => {
                 let mut reader = ParquetReader::open(comparison.expected)?;
                 let mut rows = Rows::new(reader.fields().clone());
-                while reader.read(&mut rows, |_| true)? {}
+                while reader.read(&mut rows, |name| wanted.contains(&name.to_ascii_lowercase()))? {}
                 let fields = reader.fields().clone();
                 (Some(rows), fields)
             }
@@ -204,11 +232,19 @@ impl<'a> Verifier<'a> {
                 outputs.push((column, output.clone(), slot));
             }
         }
-        let forest_outputs = match model.forest.as_ref().map(|forest| &forest.columns) {
+        let forest_outputs = match forest_columns {
             Some(columns) => [&columns.raw_prediction, &columns.probability, &columns.prediction, &columns.leaf]
                 .map(|name| name.as_deref().and_then(&mut find)),
             None => [None; 4],
         };
+        // Without labels of its own it takes them from attributes of the data, which are not at hand.
+        let label_output = predicted_label.and_then(|label| {
+            let labels = Some(label.labels.clone()).filter(|labels| !labels.is_empty())?;
+            find(&label.column).map(|(column, slot)| (column, slot, labels))
+        });
+        if let Some(label) = predicted_label.filter(|label| label.labels.is_empty()) {
+            report.not_compared.push(label.column.clone());
+        }
         let has_forest_outputs = forest_outputs.iter().any(Option::is_some);
         if !has_forest_outputs && (predictor.is_some() || outputs.is_empty()) {
             let wanted = report.not_compared.join(", ");
@@ -220,13 +256,17 @@ impl<'a> Verifier<'a> {
             (Some(rows), Some(key)) => by_key(rows, key, input.fields(), comparison.expected)?,
         };
         Ok(Self {
+            input_path: comparison.input.unwrap_or(comparison.expected),
             pipeline: Arc::new(pipeline),
             predictor,
             outputs,
             forest_outputs,
+            label_output,
+            wanted,
             alignment,
             expected,
             key: comparison.key,
+            allow_refused: comparison.allow_refused,
             n_differences: comparison.n_differences,
             scores: Scores::default(),
             report,
@@ -245,8 +285,11 @@ impl<'a> Verifier<'a> {
         let (pipeline, predictor) = (self.pipeline.clone(), self.predictor.clone());
         let (mut features, mut scored) = (Vec::new(), Vec::new());
         for (index, row) in rows.iter().enumerate() {
-            let mut place =
-                Place { row: self.report.rows, key: key_slot.and_then(|slot| key_of(row, slot)), differs: false };
+            let key = match key_slot {
+                Some(slot) => key_of(row, slot).map_err(|detail| Error::spark(self.input_path, detail))?,
+                None => None,
+            };
+            let mut place = Place { row: self.report.rows, key, differs: false };
             self.report.rows += 1;
             let outcome = pipeline.transform(row, &mut scratch).and_then(|made| {
                 // A row without a feature vector is refused too.
@@ -272,9 +315,11 @@ impl<'a> Verifier<'a> {
                 }
                 (Err(fault), partner) => {
                     let unscored = Unscored { row: place.row, key: place.key.clone(), reason: fault.to_string() };
-                    let (count, list) = match fault {
-                        RowFault::Dropped { .. } => (&mut self.report.dropped, &mut self.report.dropped_rows),
-                        RowFault::Refused { .. } => (&mut self.report.refused, &mut self.report.refused_rows),
+                    let is_refused = matches!(fault, RowFault::Refused { .. });
+                    let (count, list) = if is_refused {
+                        (&mut self.report.refused, &mut self.report.refused_rows)
+                    } else {
+                        (&mut self.report.dropped, &mut self.report.dropped_rows)
                     };
                     *count += 1;
                     if list.len() < MOST_UNSCORED {
@@ -282,6 +327,8 @@ impl<'a> Verifier<'a> {
                     }
                     if partner.is_some() {
                         self.differ(&mut place, None, None, "a row".into(), fault.to_string());
+                    } else if is_refused && !self.allow_refused {
+                        self.differ(&mut place, None, None, "no such row, and no failure".into(), fault.to_string());
                     }
                 }
             }
@@ -321,6 +368,12 @@ impl<'a> Verifier<'a> {
             }
             if let Some((column, slot)) = prediction {
                 self.compare_cell(&mut place, column, Cell::Number(scores.prediction(row)), expected, slot);
+            }
+            if let Some((column, slot, labels)) = self.label_output.take() {
+                let label = labels.get(scores.prediction(row) as usize);
+                let cell = label.map_or(Cell::Missing, |label| Cell::Text(label));
+                self.compare_cell(&mut place, column, cell, expected, slot);
+                self.label_output = Some((column, slot, labels));
             }
             if let Some((column, slot)) = leaf {
                 let x = &features[row * forest.n_features()..][..forest.n_features()];
@@ -446,12 +499,19 @@ fn shown(cell: Cell<'_>) -> String {
     }
 }
 
-/// The key of a row, as text.
-fn key_of(row: Row<'_>, slot: Slot) -> Option<String> {
+/// The key of a row, as text, if it has one; or what is wrong with it.
+fn key_of(row: Row<'_>, slot: Slot) -> std::result::Result<Option<String>, String> {
+    /// From here on two integers may be one double.
+    const BEYOND_EXACT: f64 = 9_007_199_254_740_992.0;
     match slot {
-        Slot::Number(slot) => row.number(slot).map(|key| key.to_string()),
-        Slot::Text(slot) => row.text(slot).map(str::to_owned),
-        Slot::Vector(_) => None,
+        Slot::Number(slot) => match row.number(slot) {
+            Some(key) if key.abs() >= BEYOND_EXACT => {
+                Err("a key is 2^53 or beyond, where integers are not told apart: make it a text with `cast`".into())
+            }
+            key => Ok(key.map(|key| key.to_string())),
+        },
+        Slot::Text(slot) => Ok(row.text(slot).map(str::to_owned)),
+        Slot::Vector(_) => Ok(None),
     }
 }
 
@@ -473,7 +533,8 @@ fn by_key(rows: &Rows, key: &str, input: &Fields, expected: &Path) -> Result<Ali
     let slot = slot_in(rows.fields())?;
     let mut positions = FxHashMap::default();
     for (position, row) in rows.iter().enumerate() {
-        let Some(key_of_row) = key_of(row, slot) else {
+        let key_of_row = key_of(row, slot).map_err(|detail| Error::spark(expected, detail))?;
+        let Some(key_of_row) = key_of_row else {
             return Err(Error::spark(expected, format!("row {position} has no key `{key}`")));
         };
         if let Some(earlier) = positions.insert(key_of_row.clone(), position) {

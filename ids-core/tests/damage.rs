@@ -8,11 +8,13 @@ mod common;
 use std::alloc::System;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use cap::Cap;
+use common::golden::{golden_of, golden_rows, rows};
 use common::repository;
 use ids_core::import::spark;
-use ids_core::{Model, Schema};
+use ids_core::{FlowReader, FlowRecords, Model, Pipeline, Predictor, Rows, Schema, Scorer, SparkModel};
 use sha2::{Digest, Sha256};
 
 /// An allocation beyond the limit aborts the test.
@@ -88,6 +90,35 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Binds the model and has it score: neither may panic either, whatever it makes of the rows.
+fn run(model: &SparkModel, given: &Rows) {
+    if model.forest.is_some() {
+        if let Ok(predictor) = Predictor::new(model, given.fields()) {
+            Scorer::new(Arc::new(predictor)).score(given);
+        }
+    } else if let Ok(pipeline) = Pipeline::new(model.stages.clone(), given.fields()) {
+        let mut scratch = pipeline.scratch();
+        for row in given.iter() {
+            let _ = pipeline
+                .transform(row, &mut scratch)
+                .map(|made| pipeline.outputs().iter().map(|o| made.get(o)).count());
+        }
+    }
+}
+
+/// Has the model, whose schema may be damaged too, score some flows.
+fn score_some(model: &Model) {
+    let path = repository().join("testdata/synthetic-unsw-nb15.csv");
+    let file = std::io::BufReader::new(fs::File::open(&path).expect("flows"));
+    let mut flows = FlowRecords::new(Arc::clone(model.schema()));
+    if let Ok(mut reader) = FlowReader::new(file, &path, Arc::clone(model.schema()), model.inputs()) {
+        for _ in 0..20 {
+            reader.read(&mut flows).expect("reads");
+        }
+    }
+    model.scorer().score(&flows);
+}
+
 #[test]
 fn a_damaged_directory_is_refused_by_file_or_read() {
     let mut draws = Draws(7);
@@ -108,6 +139,8 @@ fn a_damaged_directory_is_refused_by_file_or_read() {
         copy(&repository().join("testdata/spark/3.5.9").join(case), &model);
         let mut all = Vec::new();
         files(&model, &mut all);
+        let golden = golden_rows(&repository().join(format!("testdata/spark/3.5.9/{}.golden.jsonl", golden_of(case))));
+        let given = rows(case, &golden);
         for _ in 0..60 * times() {
             let path = &all[draws.below(all.len())];
             let whole = fs::read(path).expect("a file");
@@ -115,10 +148,15 @@ fn a_damaged_directory_is_refused_by_file_or_read() {
             draws.damage(&mut bytes);
             fs::write(path, &bytes).expect("writes");
             match spark::read(&model) {
-                Ok(_) => n_read += 1,
+                Ok(saved) => {
+                    run(&saved, &given);
+                    n_read += 1;
+                }
                 Err(error) => {
                     let message = error.to_string();
-                    let names_it = message.contains("model") || message.contains("stage `");
+                    // The directory that holds the file, or the stage by its name.
+                    let directory = path.parent().and_then(Path::parent).expect("a stage").to_str().expect("UTF-8");
+                    let names_it = message.contains(directory) || message.starts_with("stage `");
                     assert!(names_it, "{}: {message}", path.display());
                     n_refused += 1;
                 }
@@ -150,9 +188,12 @@ fn a_damaged_model_file_is_refused_or_read() {
         let checksum = Sha256::digest(&bytes);
         bytes.extend_from_slice(&checksum);
         fs::write(&path, &bytes).expect("writes");
-        if let Err(error) = Model::load(&path) {
-            assert!(error.to_string().contains("model.ids"), "{error}");
-            n_refused += 1;
+        match Model::load(&path) {
+            Ok(model) => score_some(&model),
+            Err(error) => {
+                assert!(error.to_string().contains("model.ids"), "{error}");
+                n_refused += 1;
+            }
         }
     }
     assert!(n_refused > 100, "{n_refused}");

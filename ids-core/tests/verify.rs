@@ -7,12 +7,12 @@ use std::path::Path;
 
 use common::repository;
 use ids_core::import::spark;
-use ids_core::pipeline::Transform;
+use ids_core::pipeline::{HandleInvalid, Transform};
 use ids_core::verify::{Comparison, Report, verify};
 
 fn compare(model: &Path, input: Option<&Path>, expected: &Path, key: Option<&str>) -> Report {
     let model = spark::read(model).expect("loads");
-    verify(&model, Comparison { expected, input, key, n_differences: 5 }, |_, _| {}).expect("compares")
+    verify(&model, Comparison { input, key, ..Comparison::with(expected) }, |_, _| {}).expect("compares")
 }
 
 #[test]
@@ -55,8 +55,7 @@ fn a_single_bit_is_found() {
     let surrogate = &mut imputer.expect("an imputer").surrogates[0];
     *surrogate = f64::from_bits(surrogate.to_bits() + 1);
     let expected = directory.join("pipeline_basic.golden.parquet");
-    let comparison = Comparison { expected: &expected, input: None, key: None, n_differences: 1 };
-    let report = verify(&model, comparison, |_, _| {}).expect("compares");
+    let report = verify(&model, Comparison::with(&expected), |_, _| {}).expect("compares");
     assert!(!report.is_equal() && report.differing_doubles > 0);
     let imputed = report.columns.iter().find(|column| column.name == "duration_f").expect("compared");
     assert!(imputed.differing > 0, "{:?}", report.columns);
@@ -86,13 +85,49 @@ fn what_cannot_be_compared_is_said() {
     let golden = repository().join("testdata/spark/3.5.9/pipeline_basic.golden.parquet");
     let model = spark::read(&case.join("model")).expect("loads");
     let input = case.join("input");
+    let empty = tempfile::tempdir().expect("a directory");
     let comparisons = [
-        (Comparison { expected: &golden, input: Some(&input), key: Some("row_id"), n_differences: 5 }, "row_id"),
-        (Comparison { expected: &input, input: None, key: None, n_differences: 5 }, "none of the columns to compare"),
-        (Comparison { expected: &golden, input: None, key: None, n_differences: 5 }, "cannot supply"),
+        (Comparison { input: Some(&input), key: Some("row_id"), ..Comparison::with(&golden) }, "row_id"),
+        (Comparison::with(&input), "none of the columns to compare"),
+        (Comparison::with(&golden), "cannot supply"),
+        (Comparison::with(empty.path()), "no Parquet"),
     ];
     for (comparison, expected) in comparisons {
         let message = verify(&model, comparison, |_, _| {}).expect_err(expected).to_string();
         assert!(message.contains(expected), "{message}");
     }
+}
+
+/// The names of predicted classes are what a verdict carries.
+#[test]
+fn a_wrong_name_of_a_class_is_found() {
+    let directory = repository().join("testdata/spark/3.5.9");
+    let mut model = spark::read(&directory.join("pipeline_basic")).expect("loads");
+    model.predicted_label.as_mut().expect("an IndexToString").labels.reverse();
+    let expected = directory.join("pipeline_basic.golden.parquet");
+    let report = verify(&model, Comparison::with(&expected), |_, _| {}).expect("compares");
+    let named = report.columns.iter().find(|column| column.name == "predicted_label").expect("compared");
+    assert!(named.differing > 0 && report.differing_doubles == 0, "{report:?}");
+}
+
+/// Spark writes nothing where a row fails: a row that is refused here and absent there was dropped.
+#[test]
+fn a_refused_row_must_be_a_failure_of_spark() {
+    let directory = repository().join("testdata/spark/3.5.9");
+    let mut model = spark::read(&directory.join("pipeline_basic")).expect("loads");
+    let golden = directory.join("pipeline_basic.golden.parquet");
+    // The other names of categories leave no row that an indexer of `error` knows.
+    for stage in &mut model.stages {
+        if let Transform::StringIndexer(indexer) = &mut stage.transform {
+            indexer.handle_invalid = HandleInvalid::Error;
+            indexer.labels.iter_mut().for_each(Vec::clear);
+        }
+    }
+    let nothing = Comparison { input: Some(&golden), ..Comparison::with(&golden) };
+    let report = verify(&model, nothing, |_, _| {}).expect("compares");
+    assert!(report.scored == 0 && report.refused == report.rows && report.differing_rows > report.rows);
+    let allowed = Comparison { allow_refused: true, ..nothing };
+    assert!(
+        verify(&model, allowed, |_, _| {}).expect("compares").differing_rows == report.differing_rows - report.rows
+    );
 }

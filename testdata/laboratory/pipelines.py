@@ -152,11 +152,16 @@ def numbers(draft):
         if rng.random() < 0.5:
             stage = F.Bucketizer(inputCol="d1", outputCol="d1_b", splits=splits, handleInvalid=mode)
         else:
-            arrays = [splits, [-5.0, 0.0, 1.0, 3.0, 1e9]]
+            bounded = [-5.0, 0.0, 1.0, 3.0, 1e9]
+            columns = {"d2": splits, "few": bounded}
+            names = rng.sample(list(columns), 2)
             stage = F.Bucketizer(
-                inputCols=["d2", "few"], outputCols=["d2_b", "few_b"], splitsArray=arrays, handleInvalid=mode
+                inputCols=names,
+                outputCols=[f"{name}_b" for name in names],
+                splitsArray=[columns[name] for name in names],
+                handleInvalid=mode,
             )
-            draft.points["few"] = arrays[1]
+            draft.points["few"] = bounded
         draft.points["d1"] = draft.points["d2"] = splits[1:4]
         draft.add(stage, "Bucketizer", mode)
         draft.features += ["d1_b"] if stage.isSet("inputCol") else ["d2_b", "few_b"]

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
-use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, SparkModel, Task, Verdict};
+use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, Schema, SparkModel, Task, Verdict};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -96,7 +96,14 @@ struct VerifyArgs {
     /// without it they are in the same order.
     #[arg(long, requires = "input")]
     key: Option<String>,
-    /// The order in which Spark summed boosted trees [default: that of the version that saved them].
+    /// Rows that are refused here and absent from `--expected` are equal: for an `--input` of which Spark was
+    /// given only the rows on which it does not fail.
+    #[arg(long, requires = "input")]
+    allow_refused: bool,
+    /// The version of the Spark that ran the model, if it is not the one that saved it: 3.5, 4.1.
+    #[arg(long, value_parser = spark_version, value_name = "MAJOR.MINOR")]
+    spark_version: Option<(u32, u32)>,
+    /// The order in which Spark summed boosted trees [default: that of its version].
     #[arg(long, value_enum)]
     boosted_sum: Option<BoostedSum>,
     /// How many differences to describe.
@@ -105,6 +112,14 @@ struct VerifyArgs {
     /// Also write the report as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
+}
+
+fn spark_version(text: &str) -> Result<(u32, u32), String> {
+    let mut numbers = text.split('.').map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => Err("a version is two numbers, as in 3.5".into()),
+    }
 }
 
 /// The orders in which Spark's BLAS adds.
@@ -194,25 +209,25 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn inspect(path: &Path, schema: &SchemaArg) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    let model = schema.load(path);
     if !path.is_dir() {
-        let model = model?;
+        let model = schema.load(path)?;
         let provenance = model.provenance();
         print_provenance(&mut out, &provenance.spark_version, &provenance.sha256)?;
         print_forest(&mut out, model.forest())?;
         print_stages(&mut out, &provenance.stages)?;
         return print_classes(&mut out, &model);
     }
+    let schema = schema.schema.as_deref().map(Schema::named).transpose()?;
     let saved = spark::read(path).with_context(|| format!("cannot load the model {}", path.display()))?;
     print_provenance(&mut out, &saved.spark_version, &saved.sha256)?;
     if let Some(forest) = &saved.forest {
         print_forest(&mut out, &forest.forest)?;
     }
     print_stages(&mut out, &saved.stage_classes)?;
-    match model {
+    match Model::from_spark(saved, schema) {
         Ok(model) => print_classes(&mut out, &model),
         // It can be verified and used from a program, but makes no verdicts.
-        Err(error) => Ok(writeln!(out, "flows       it cannot score flows: {}", error.root_cause())?),
+        Err(error) => Ok(writeln!(out, "flows       it cannot score flows: {error}")?),
     }
 }
 
@@ -361,15 +376,24 @@ fn import(schema: &SchemaArg, spark_dir: &Path, out: &Path) -> Result<()> {
 
 /// Whether nothing differs.
 fn verify(arguments: &VerifyArgs) -> Result<bool> {
-    let VerifyArgs { model: path, expected, input, key, boosted_sum, differences, json } = arguments;
+    let VerifyArgs { model: path, expected, input, key, json, .. } = arguments;
     let mut model = spark::read(path).with_context(|| format!("cannot load the model {}", path.display()))?;
-    if let (Some(saved), Some(sum)) = (&mut model.forest, boosted_sum) {
-        saved.forest.set_dot_product((*sum).into());
+    if let Some(version) = arguments.spark_version {
+        model.run_as(version);
+    }
+    if let (Some(saved), Some(sum)) = (&mut model.forest, arguments.boosted_sum) {
+        saved.forest.set_dot_product(sum.into());
     }
     let progress = ProgressBar::new(0);
     progress.set_style(ProgressStyle::with_template("{msg} {wide_bar} {human_pos}/{human_len} rows {eta}")?);
     progress.set_message("comparing");
-    let comparison = Comparison { expected, input: input.as_deref(), key: key.as_deref(), n_differences: *differences };
+    let comparison = Comparison {
+        expected,
+        input: input.as_deref(),
+        key: key.as_deref(),
+        allow_refused: arguments.allow_refused,
+        n_differences: arguments.differences,
+    };
     let report = ids_core::verify::verify(&model, comparison, |done, of| {
         progress.set_length(of);
         progress.set_position(done);
@@ -414,7 +438,7 @@ fn print_report(model: &SparkModel, report: &Report) -> Result<()> {
         writeln!(out, "  Spark  {}\n  here   {}", difference.expected, difference.found)?;
     }
     if let Some(first) = report.refused_rows.first() {
-        writeln!(out, "\nthe first row refused, on which Spark fails: row {}: {}", first.row, first.reason)?;
+        writeln!(out, "\nthe first row refused: row {}: {}", first.row, first.reason)?;
     }
     Ok(())
 }

@@ -2,12 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use ids_core::import::spark;
+use ids_core::rows::{DataType, Field, Vector};
+use ids_core::{Fields, Predictor, Rows, Scorer};
 use tempfile::TempDir;
 
 pub struct Fixture {
     directory: TempDir,
     part: PathBuf,
+    given: Rows,
 }
 
 impl Fixture {
@@ -18,17 +23,40 @@ impl Fixture {
         copy(&from, &directory.path().join("model"));
         let files = fs::read_dir(directory.path().join("model").join(part)).expect("the part's directory");
         let part = files.map(|file| file.expect("a file").path()).next().expect("a part");
-        Self { directory, part }
+        Self { directory, part, given: given() }
     }
 
-    /// Reads the model with `bytes` in the place of the part. An error must name a place in the model.
+    /// Reads the model with `bytes` in the place of the part, and has it score. An error must name the part or
+    /// the stage.
     pub fn read_with(&self, bytes: &[u8]) {
         fs::write(&self.part, bytes).expect("writes");
-        if let Err(error) = ids_core::import::spark::read(&self.directory.path().join("model")) {
-            let message = error.to_string();
-            assert!(message.contains("model") || message.contains("stage `"), "{message}");
+        match spark::read(&self.directory.path().join("model")) {
+            Ok(model) => {
+                if let Ok(predictor) = Predictor::new(&model, self.given.fields()) {
+                    Scorer::new(Arc::new(predictor)).score(&self.given);
+                }
+            }
+            Err(error) => {
+                let message = error.to_string();
+                let directory = self.directory.path().to_str().expect("UTF-8");
+                assert!(message.contains(directory) || message.starts_with("stage `"), "{message}");
+            }
         }
     }
+}
+
+/// Some vectors of the length that the model takes.
+fn given() -> Rows {
+    let mut fields = Fields::new("given");
+    let features = Field { name: "features".into(), data_type: DataType::Vector(4), is_input: true };
+    fields.push(features, &[]).expect("a new name");
+    let mut rows = Rows::new(Arc::new(fields));
+    for x in [0.0, -1.0, 2.5, 1e300, f64::NAN] {
+        let mut row = rows.new_row();
+        row.set_vector(0, Vector::dense(vec![x; 4]));
+        row.keep();
+    }
+    rows
 }
 
 fn copy(from: &Path, to: &Path) {

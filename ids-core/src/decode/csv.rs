@@ -200,7 +200,7 @@ impl RowDecoder {
     }
 
     fn decode(&self, record: u64, fields: &Fields, records: &mut FlowRecords) -> std::result::Result<(), RecordError> {
-        let mut row = records.new_row();
+        let mut row = self.rules.new_row(records);
         match self.fill(fields, &mut row) {
             Ok(()) => {
                 row.keep();

@@ -36,13 +36,16 @@ impl JsonDecoder {
 
     /// Appends the flow in `message` to `records`, or says what is wrong with it and leaves
     /// `records` as it was. `record` is the number by which an error names the message.
+    ///
+    /// # Panics
+    /// Where `records` is of another schema than the decoder.
     pub fn decode(
         &mut self,
         record: u64,
         message: &[u8],
         records: &mut FlowRecords,
     ) -> std::result::Result<(), RecordError> {
-        let mut row = records.new_row();
+        let mut row = self.rules.new_row(records);
         match self.fill(message, &mut row) {
             Ok(()) => {
                 row.keep();

@@ -14,6 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
+use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
 use crate::schema::{ColumnKind, Derivation, Schema};
 
@@ -185,6 +186,21 @@ struct BoundDerivation {
 }
 
 impl RowRules {
+    /// A new row of `records`, for filling.
+    ///
+    /// # Panics
+    /// Where they are of another schema: values would land in the wrong columns.
+    pub(crate) fn new_row<'r>(&self, records: &'r mut FlowRecords) -> NewRow<'r> {
+        let (found, expected) = (records.schema(), &self.schema);
+        assert!(
+            found.fields().is_like(expected.fields()),
+            "records of schema `{}` given to a decoder of schema `{}`: their columns differ",
+            found.name(),
+            expected.name()
+        );
+        records.new_row()
+    }
+
     /// Rules for records from which a model takes the columns `inputs`.
     ///
     /// # Errors

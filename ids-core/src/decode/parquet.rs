@@ -186,9 +186,16 @@ fn measure_vectors(
     for group in 0..reader.num_row_groups() {
         for (name, _) in columns.iter().filter(|(_, column)| *column == ColumnType::Vector) {
             if !lengths.contains_key(name) {
-                let table = Table::read_group(path, reader, group, |column| column == name)?;
-                if let Some(vector) = table.vectors(name)?.iter().flatten().next() {
-                    lengths.insert(name.clone(), vector.values().len());
+                let n_rows = usize::try_from(reader.metadata().row_group(group).num_rows()).unwrap_or(0);
+                // Few rows first: vectors may be long, and most columns have one in their first row.
+                for n_rows in [1, 64, n_rows] {
+                    let table = Table::read_head(path, reader, group, n_rows, |column| column == name)?;
+                    // What is wrong with a column is said when it is read for use.
+                    let vectors = table.vectors(name).unwrap_or_default();
+                    if let Some(vector) = vectors.iter().flatten().next() {
+                        lengths.insert(name.clone(), vector.values().len());
+                        break;
+                    }
                 }
             }
         }

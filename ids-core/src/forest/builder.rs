@@ -28,6 +28,7 @@ pub struct ForestBuilder {
     forest: Forest,
     value_positions: FxHashMap<Vec<u64>, u32>,
     set_positions: FxHashMap<CategorySet, u32>,
+    n_set_words: usize,
     /// Whether some tree votes on every row.
     always_votes: bool,
 }
@@ -36,6 +37,8 @@ const MOST_FEATURES: usize = 1 << 20;
 const MOST_CLASSES: usize = 4_096;
 /// Far beyond any feature's: Spark's `maxBins` bounds it.
 const MOST_CATEGORIES: u32 = 1 << 16;
+/// Numbers at all distinct leaves together, and words of all distinct category sets: half a gigabyte.
+const MOST_NUMBERS: usize = 1 << 26;
 
 /// A node as it is handed to the builder: children are positions in the same tree.
 #[derive(Debug, Clone, PartialEq)]
@@ -105,6 +108,7 @@ impl ForestBuilder {
             forest,
             value_positions: FxHashMap::default(),
             set_positions: FxHashMap::default(),
+            n_set_words: 0,
             always_votes: false,
         })
     }
@@ -117,6 +121,22 @@ impl ForestBuilder {
     /// [`NodeSpec::Leaf`] says.
     pub fn push_tree(&mut self, nodes: Vec<NodeSpec>) -> Result<()> {
         let tree = self.forest.roots.len();
+        let mut numbered = Vec::with_capacity(nodes.len());
+        for (id, spec) in nodes.into_iter().enumerate() {
+            let wrong = |detail: String| fault(Some((tree, id)), detail);
+            numbered.push(match spec {
+                NodeSpec::Leaf { values } => NumberedNode::Leaf(self.add_values(&values).map_err(wrong)?),
+                NodeSpec::Split { feature, rule, left, right } => {
+                    NumberedNode::Split { feature, test: self.add_test(rule).map_err(wrong)?, left, right }
+                }
+            });
+        }
+        self.push_numbered(numbered)
+    }
+
+    /// As [`ForestBuilder::push_tree`], of nodes whose leaves and sets have been added.
+    fn push_numbered(&mut self, nodes: Vec<NumberedNode>) -> Result<()> {
+        let tree = self.forest.roots.len();
         if nodes.is_empty() {
             return Err(fault(None, format!("tree {tree} has no nodes")));
         }
@@ -127,14 +147,14 @@ impl ForestBuilder {
         let mut has_parent = vec![false; nodes.len()];
         has_parent[0] = true;
         let mut votes_everywhere = true;
-        for (id, spec) in nodes.into_iter().enumerate() {
+        for (id, node) in nodes.into_iter().enumerate() {
             let wrong = |detail: String| fault(Some((tree, id)), detail);
-            let node = match spec {
-                NodeSpec::Leaf { values } => {
-                    votes_everywhere &= values.iter().any(|&vote| vote > 0.0);
-                    Node::Leaf { values: self.add_values(&values).map_err(wrong)? }
+            let node = match node {
+                NumberedNode::Leaf(values) => {
+                    votes_everywhere &= self.forest.values(values).iter().any(|&vote| vote > 0.0);
+                    Node::Leaf { values }
                 }
-                NodeSpec::Split { feature, rule, left, right } => {
+                NumberedNode::Split { feature, test, left, right } => {
                     if feature >= self.forest.n_features {
                         return Err(wrong(format!("feature {feature} of {}", self.forest.n_features)));
                     }
@@ -148,7 +168,6 @@ impl ForestBuilder {
                             Some(adopted) => *adopted = true,
                         }
                     }
-                    let test = self.add_test(rule).map_err(wrong)?;
                     // Checked above: features and nodes fit 32 bits.
                     let child = |position: usize| (base + position) as u32;
                     Node::Split { feature: feature as u32, test, left: child(left), right: child(right) }
@@ -202,6 +221,9 @@ impl ForestBuilder {
         let bits = values.iter().map(|value| value.to_bits()).collect();
         let position = *self.value_positions.entry(bits).or_insert(next);
         if position == next {
+            if self.forest.values.len() + width > MOST_NUMBERS {
+                return Err(format!("more than {MOST_NUMBERS} {noun} at its leaves"));
+            }
             self.forest.values.extend_from_slice(values);
         }
         Ok(position)
@@ -226,12 +248,22 @@ impl ForestBuilder {
                 let next = self.forest.sets.len() as u32;
                 let position = *self.set_positions.entry(set.clone()).or_insert(next);
                 if position == next {
+                    self.n_set_words += set.bits.len();
+                    if self.n_set_words > MOST_NUMBERS / 8 {
+                        return Err("more sets of categories than any data has".into());
+                    }
                     self.forest.sets.push(set);
                 }
                 Ok(Test::OneOf(position))
             }
         }
     }
+}
+
+/// A [`NodeSpec`] whose leaf values or categories the forest has.
+enum NumberedNode {
+    Leaf(u32),
+    Split { feature: usize, test: Test, left: usize, right: usize },
 }
 
 fn check_thresholds(thresholds: &[f64], n_classes: usize) -> Result<()> {
@@ -334,31 +366,40 @@ impl TryFrom<Definition> for Forest {
         let mut rights = definition.rights.into_iter();
         let mut sets = definition.sets.into_iter();
         let mut thresholds = definition.thresholds_at_most.into_iter();
+        // Each once, however many nodes share it.
+        let mut leaves = Vec::with_capacity(definition.values.len());
+        let mut dense = vec![0.0; width];
+        for sparse in definition.values {
+            dense.fill(0.0);
+            for (position, value) in sparse {
+                *dense.get_mut(position as usize).ok_or_else(short)? = value;
+            }
+            leaves.push(builder.add_values(&dense).map_err(|detail| fault(None, detail))?);
+        }
+        let mut tests = Vec::with_capacity(definition.category_sets.len());
+        for (n_categories, categories, unknown_left) in definition.category_sets {
+            let rule = SplitRule::OneOf { categories, n_categories, unknown_left };
+            tests.push(builder.add_test(rule).map_err(|detail| fault(None, detail))?);
+        }
         for size in definition.tree_sizes {
             let mut nodes = Vec::new();
             for _ in 0..size {
                 let (feature, left) = features.next().zip(lefts.next()).ok_or_else(short)?;
                 let Ok(feature) = usize::try_from(feature) else {
-                    let sparse = definition.values.get(left as usize).ok_or_else(short)?;
-                    let mut values = vec![0.0; width];
-                    for &(position, value) in sparse {
-                        *values.get_mut(position as usize).ok_or_else(short)? = value;
-                    }
-                    nodes.push(NodeSpec::Leaf { values });
+                    nodes.push(NumberedNode::Leaf(*leaves.get(left as usize).ok_or_else(short)?));
                     continue;
                 };
                 let (right, set) = rights.next().zip(sets.next()).ok_or_else(short)?;
-                let rule = match usize::try_from(set) {
-                    Err(_) => SplitRule::AtMost(thresholds.next().ok_or_else(short)?),
-                    Ok(set) => {
-                        let (n_categories, categories, unknown_left) =
-                            definition.category_sets.get(set).cloned().ok_or_else(short)?;
-                        SplitRule::OneOf { categories, n_categories, unknown_left }
+                let test = match usize::try_from(set) {
+                    Err(_) => {
+                        let threshold = thresholds.next().ok_or_else(short)?;
+                        builder.add_test(SplitRule::AtMost(threshold)).map_err(|detail| fault(None, detail))?
                     }
+                    Ok(set) => *tests.get(set).ok_or_else(short)?,
                 };
-                nodes.push(NodeSpec::Split { feature, rule, left: left as usize, right: right as usize });
+                nodes.push(NumberedNode::Split { feature, test, left: left as usize, right: right as usize });
             }
-            builder.push_tree(nodes)?;
+            builder.push_numbered(nodes)?;
         }
         if features.next().is_some() || rights.next().is_some() || thresholds.next().is_some() {
             return Err(short());

@@ -86,6 +86,16 @@ pub enum DotProduct {
 }
 
 impl DotProduct {
+    /// The order in which the Spark of that version (3.5: `(3, 5)`) adds on Java 11 or later and a processor
+    /// with AVX-512.
+    pub fn of_spark(version: (u32, u32)) -> Self {
+        match version {
+            version if version < (3, 2) => Self::Sequential,
+            version if version < (4, 0) => Self::FourFused,
+            _ => Self::Vector512,
+        }
+    }
+
     /// The sum of the products of `x` and `y`, `[n]` each.
     pub fn of(self, x: &[f64], y: &[f64]) -> f64 {
         let n = x.len().min(y.len());
@@ -328,7 +338,8 @@ impl Forest {
         match &self.task {
             Task::Classification { .. } => {}
             Task::Regression => {
-                // From the first on and not from 0.0, which would make 0.0 of -0.0.
+                // From the first on, as Scala 2.13 (Spark 4) does; 2.12 starts at 0.0, which tells only where all
+                // are -0.0: no mean that Spark fits is.
                 let sum = numbers.iter().copied().reduce(|sum, number| sum + number).unwrap_or(0.0);
                 scores.prediction[row] = sum / numbers.len() as f64;
             }

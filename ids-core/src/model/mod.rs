@@ -42,8 +42,7 @@ pub struct Provenance {
 }
 
 impl Model {
-    /// Loads a directory that Spark saved, or a model file. A directory does not say which schema its
-    /// columns belong to: the built-in one that supplies them all is taken.
+    /// Loads a directory that Spark saved, of the built-in schema that has its columns, or a model file.
     ///
     /// # Errors
     /// Any of [`Error`]: the message names the file, stage or column at fault.
@@ -52,15 +51,7 @@ impl Model {
         if !path.is_dir() {
             return file::read(path);
         }
-        let saved = spark::read(path)?;
-        let mut refusal = None;
-        for schema in Schema::built_in() {
-            match Self::from_spark(saved.clone(), schema) {
-                Err(error @ Error::MissingColumns { .. }) => refusal = refusal.or(Some(error)),
-                outcome => return outcome,
-            }
-        }
-        Err(refusal.unwrap_or_else(|| Error::Model { detail: "there is no built-in schema".into() }))
+        Self::from_spark(spark::read(path)?, None)
     }
 
     /// Loads a directory that Spark saved, whose columns are those of `schema`.
@@ -68,12 +59,31 @@ impl Model {
     /// # Errors
     /// As [`Model::load`]; also where `path` is a model file, which has its own schema.
     pub fn load_spark(path: impl AsRef<Path>, schema: Schema) -> Result<Self> {
-        Self::from_spark(spark::read(path.as_ref())?, schema)
+        Self::from_spark(spark::read(path.as_ref())?, Some(schema))
     }
 
-    fn from_spark(saved: SparkModel, schema: Schema) -> Result<Self> {
+    /// The model of what Spark saved, whose columns are those of `schema`. A directory does not say which that
+    /// is: without one, the built-in schema that supplies them all is taken.
+    ///
+    /// # Errors
+    /// Where it cannot score flows: it has no forest, classes without names, or columns that the schema lacks.
+    pub fn from_spark(saved: SparkModel, schema: Option<Schema>) -> Result<Self> {
+        if let Some(schema) = schema {
+            return Self::bind(saved, schema);
+        }
+        let mut refusal = None;
+        for schema in Schema::built_in() {
+            match Self::bind(saved.clone(), schema) {
+                Err(error @ Error::MissingColumns { .. }) => refusal = refusal.or(Some(error)),
+                outcome => return outcome,
+            }
+        }
+        Err(refusal.unwrap_or_else(|| Error::Model { detail: "there is no built-in schema".into() }))
+    }
+
+    fn bind(saved: SparkModel, schema: Schema) -> Result<Self> {
         let wrong = |detail: &str| Err(Error::Model { detail: detail.into() });
-        let SparkModel { stages, forest, classes, spark_version, stage_classes, sha256 } = saved;
+        let SparkModel { stages, forest, classes, spark_version, stage_classes, sha256, .. } = saved;
         let Some(forest) = forest else { return wrong("what Spark saved there has no forest") };
         if forest.forest.n_classes() == 0 {
             return wrong("it predicts a number, not a class: no verdict can be made of that");

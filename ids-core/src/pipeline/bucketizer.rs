@@ -63,20 +63,31 @@ impl Bind for Bucketizer {
 
 impl Apply for Bound {
     fn apply(&self, row: &mut Row<'_>) -> Result<(), Invalid> {
-        for column in &self.columns {
-            let invalid = |reason: String, handling| Err(Invalid { column: column.name.clone(), reason, handling });
-            let bucket = match column.source.read(row) {
-                None if self.handle_invalid == HandleInvalid::Skip => {
-                    return invalid("is missing".into(), HandleInvalid::Skip);
+        let invalid = |column: &BoundColumn, reason: String, handling| {
+            Err(Invalid { column: column.name.clone(), reason, handling })
+        };
+        if self.handle_invalid == HandleInvalid::Skip {
+            // Spark drops by all columns before it looks for the bucket of any (`dataset.na.drop`).
+            for column in &self.columns {
+                match column.source.read(row) {
+                    None => return invalid(column, "is missing".into(), HandleInvalid::Skip),
+                    Some(x) if x.is_nan() => return invalid(column, "is NaN".into(), HandleInvalid::Skip),
+                    Some(_) => {}
                 }
+            }
+        }
+        for column in &self.columns {
+            let bucket = match column.source.read(row) {
                 None => None,
                 Some(x) if x.is_nan() => match self.handle_invalid {
                     HandleInvalid::Keep => Some((column.splits.len() - 1) as f64),
-                    handling => return invalid("is NaN".into(), handling),
+                    handling => return invalid(column, "is NaN".into(), handling),
                 },
                 Some(x) => match bucket(&column.splits, x) {
                     Some(bucket) => Some(bucket as f64),
-                    None => return invalid(format!("holds {x}, outside of all buckets"), HandleInvalid::Error),
+                    None => {
+                        return invalid(column, format!("holds {x}, outside of all buckets"), HandleInvalid::Error);
+                    }
                 },
             };
             row.made.scalars[column.output] = bucket;

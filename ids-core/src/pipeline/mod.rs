@@ -57,13 +57,24 @@ pub struct Stage {
 /// runs it and not on the one that fitted it; if nothing else is said, the one that saved it is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Dialect {
-    /// Spark 3.x, and 2.x but for its scalers.
+    /// Spark 3.x. What Spark 2.x saved is run as Spark 3.x runs it.
     UpTo3,
     /// Spark 4.0: a binarizer makes 0 of a missing number.
     V4_0,
     /// Spark from 4.1 on: vectors turn sparse at another length, and IndexToString refuses what is missing
     /// or NaN.
     From4_1,
+}
+
+impl Dialect {
+    /// That of the Spark of a version: 3.5 is `(3, 5)`.
+    pub fn of_spark(version: (u32, u32)) -> Self {
+        match version {
+            version if version < (4, 0) => Self::UpTo3,
+            (4, 0) => Self::V4_0,
+            _ => Self::From4_1,
+        }
+    }
 }
 
 /// What a stage does to a row.

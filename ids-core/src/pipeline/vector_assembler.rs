@@ -37,20 +37,20 @@ enum Part {
 impl Bind for VectorAssembler {
     fn bind(&self, binder: &mut Binder<'_>) -> Result<Arc<dyn Apply>, String> {
         let mut parts = Vec::new();
-        let mut length = 0;
+        let mut length = 0usize;
         for input in &self.input_columns {
             match binder.require(input)? {
                 Some(Symbol::Number(source, _)) => {
                     parts.push((input.clone(), Part::Number(source)));
-                    length += 1;
+                    length = length.saturating_add(1);
                 }
                 Some(Symbol::Vector(place)) => {
-                    length += place.length;
+                    length = length.saturating_add(place.length);
                     parts.push((input.clone(), Part::Vector(place)));
                 }
                 Some(Symbol::Text(_)) => return Err(format!("`{input}` is text, not a number")),
                 // Noted as missing: binding fails in the end. Most likely a number.
-                Some(Symbol::Absent { .. }) | None => length += 1,
+                Some(Symbol::Absent { .. }) | None => length = length.saturating_add(1),
             }
         }
         let output = binder.define_vector(&self.output_column, length);

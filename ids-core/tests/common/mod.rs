@@ -1,6 +1,8 @@
 //! What the integration tests share.
 #![allow(dead_code)] // Each test file uses a part of it.
 
+pub(crate) mod golden;
+
 use std::path::{Path, PathBuf};
 
 /// The repository's root.

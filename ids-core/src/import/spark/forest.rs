@@ -85,14 +85,14 @@ fn task(metadata: &Metadata, kind: Kind, columns: &ForestColumns) -> Result<Task
                     "its thresholds compare probabilities that depend on the machine's exponential function",
                 ));
             }
-            let boosting = Boosting {
-                weights: weights(metadata)?,
-                sum: match metadata.version()? {
-                    version if version < (3, 2) => DotProduct::Sequential,
-                    version if version < (4, 0) => DotProduct::FourFused,
-                    _ => DotProduct::Vector512,
-                },
-            };
+            if kind == Kind::BoostedClassification && columns.raw_prediction.is_none() && columns.probability.is_some()
+            {
+                return Err(metadata.unsupported(
+                    "without a raw prediction it predicts by probabilities that depend on the machine's exponential \
+                     function",
+                ));
+            }
+            let boosting = Boosting { weights: weights(metadata)?, sum: DotProduct::of_spark(metadata.version()?) };
             Ok(match kind {
                 Kind::BoostedClassification => Task::BoostedClassification(boosting),
                 _ => Task::BoostedRegression(boosting),

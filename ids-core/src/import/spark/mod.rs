@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::forest::Forest;
-use crate::pipeline::Stage;
+use crate::forest::{DotProduct, Forest};
+use crate::pipeline::{Dialect, Stage};
 use crate::table::visible_names;
 
 use metadata::Metadata;
@@ -29,12 +29,36 @@ pub struct SparkModel {
     pub forest: Option<SavedForest>,
     /// Class names in the forest's order, if it is a classification and the pipeline names them.
     pub classes: Option<Vec<String>>,
+    /// The IndexToString of the prediction, if the pipeline has one.
+    pub predicted_label: Option<PredictedLabel>,
     /// Version of the Spark that saved it.
     pub spark_version: String,
     /// Uid and class of every stage, in order.
     pub stage_classes: Vec<(String, String)>,
     /// SHA-256 of the files, in hexadecimal: see [`fingerprint`].
     pub sha256: String,
+}
+
+impl SparkModel {
+    /// Makes it behave as the Spark of that version (3.5: `(3, 5)`) would run it. Without, it behaves as the
+    /// Spark that saved it: see [`Dialect`] and [`DotProduct`](crate::forest::DotProduct).
+    pub fn run_as(&mut self, version: (u32, u32)) {
+        for stage in &mut self.stages {
+            stage.dialect = Dialect::of_spark(version);
+        }
+        if let Some(saved) = &mut self.forest {
+            saved.forest.set_dot_product(DotProduct::of_spark(version));
+        }
+    }
+}
+
+/// An IndexToString that names the predicted class.
+#[derive(Debug, Clone)]
+pub struct PredictedLabel {
+    /// The column it writes.
+    pub column: String,
+    /// Its labels; empty where it takes those of the label's indexer, which only the data's attributes hold.
+    pub labels: Vec<String>,
 }
 
 /// A saved forest or tree.
@@ -66,7 +90,8 @@ pub struct ForestColumns {
 }
 
 impl ForestColumns {
-    fn outputs(&self) -> impl Iterator<Item = &str> {
+    /// Names of those it writes.
+    pub fn outputs(&self) -> impl Iterator<Item = &str> {
         let all = [&self.raw_prediction, &self.probability, &self.prediction, &self.leaf];
         all.into_iter().filter_map(|name| name.as_deref())
     }
@@ -85,8 +110,9 @@ pub fn read(directory: &Path) -> Result<SparkModel> {
     let mut found = Found::default();
     found.read(&metadata, 0)?;
     let classes = found.classes();
-    let Found { stages, forest, stage_classes, .. } = found;
-    Ok(SparkModel { stages, forest, classes, spark_version, stage_classes, sha256: fingerprint(directory)? })
+    let Found { stages, forest, predicted_label, stage_classes } = found;
+    let sha256 = fingerprint(directory)?;
+    Ok(SparkModel { stages, forest, classes, predicted_label, spark_version, stage_classes, sha256 })
 }
 
 /// What has been found on the walk through a saved pipeline.
@@ -94,8 +120,7 @@ pub fn read(directory: &Path) -> Result<SparkModel> {
 struct Found {
     stages: Vec<Stage>,
     forest: Option<SavedForest>,
-    /// Labels of the IndexToString of the prediction.
-    predicted_labels: Option<Vec<String>>,
+    predicted_label: Option<PredictedLabel>,
     stage_classes: Vec<(String, String)>,
 }
 
@@ -137,7 +162,8 @@ impl Found {
             }
             let reads = |output: &str| metadata.input_columns().iter().any(|input| input.eq_ignore_ascii_case(output));
             if metadata.class == INDEX_TO_STRING && saved.columns.prediction.as_deref().is_some_and(reads) {
-                self.predicted_labels = Some(metadata.texts("labels")?).filter(|labels| !labels.is_empty());
+                let (column, labels) = (metadata.text("outputCol")?, metadata.texts("labels")?);
+                self.predicted_label = Some(PredictedLabel { column, labels });
                 return Ok(());
             }
             if let Some(output) = saved.columns.outputs().find(|output| reads(output)) {
@@ -158,8 +184,8 @@ impl Found {
     /// indexer of its label.
     fn classes(&self) -> Option<Vec<String>> {
         let saved = self.forest.as_ref().filter(|saved| saved.forest.n_classes() > 0)?;
-        if let Some(labels) = &self.predicted_labels {
-            return Some(labels.clone());
+        if let Some(predicted) = self.predicted_label.as_ref().filter(|predicted| !predicted.labels.is_empty()) {
+            return Some(predicted.labels.clone());
         }
         let (mut labels, unknown) = stages::labels_of(&self.stages, saved.columns.label.as_deref()?)?;
         // An indexer that keeps labels it has not seen makes a class of them.

@@ -72,12 +72,7 @@ pub(super) fn read(metadata: &Metadata) -> Result<Stage> {
         }
         _ => return Err(metadata.unsupported(hint(&metadata.class))),
     };
-    let dialect = match metadata.version()? {
-        version if version < (4, 0) => Dialect::UpTo3,
-        (4, 0) => Dialect::V4_0,
-        _ => Dialect::From4_1,
-    };
-    Ok(Stage { uid: metadata.uid.clone(), dialect, transform })
+    Ok(Stage { uid: metadata.uid.clone(), dialect: Dialect::of_spark(metadata.version()?), transform })
 }
 
 /// What to do about a stage that cannot be scored.
