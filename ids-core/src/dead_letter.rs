@@ -29,7 +29,24 @@ pub struct DeadLetter<'a> {
     pub model: &'a str,
 }
 
+/// What stands among the verdicts for a record that has none: with it, every record has a message there
+/// (see `docs/verdict.schema.json`).
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Marker<'a> {
+    /// Where the record was read.
+    pub origin: Origin<'a>,
+    /// Kind of fault: the dead letter says more.
+    pub dead_letter: &'static str,
+    /// Version of the model that should have scored the record.
+    pub model: &'a str,
+}
+
 impl<'a> DeadLetter<'a> {
+    /// What stands for it among the verdicts.
+    pub fn marker(&self) -> Marker<'a> {
+        Marker { origin: self.origin, dead_letter: self.kind, model: self.model }
+    }
+
     /// The dead letter of a record that could not be decoded.
     pub fn undecoded(origin: Origin<'a>, error: &RecordError, model: &'a str) -> Self {
         Self {

@@ -193,6 +193,8 @@ def run(spark, rng, model, case, tuples, schema, n_usual):
     given.write.mode("overwrite").parquet(str(case.directory / "input"))
     made = model.transform(frame(spark, good, schema))
     made.write.mode("overwrite").parquet(str(case.directory / "expected"))
+    if pq.read_table(case.directory / "expected", columns=["row_id"]).num_rows == 0:
+        raise ValueError("Spark scores none of the rows")
 
 
 def verify(ids, case):
