@@ -76,9 +76,16 @@ pub struct Summary {
 /// What the observer needs of a verdict.
 #[derive(Deserialize)]
 struct VerdictMessage {
+    origin: PlaceMessage,
+    /// Of a record without verdict there is none: its dead letter counts.
+    #[serde(flatten)]
+    said: Option<Said>,
+}
+
+#[derive(Deserialize)]
+struct Said {
     class: String,
     prediction: usize,
-    origin: PlaceMessage,
 }
 
 /// What the observer needs of an alert.
@@ -171,18 +178,19 @@ impl Books {
 
     fn enter_verdict(&mut self, message: &BorrowedMessage<'_>) -> Result<()> {
         let verdict: VerdictMessage = serde_json::from_slice(message.payload().unwrap_or_default())?;
+        let Some(said) = verdict.said else { return Ok(()) };
         if !self.settle((verdict.origin.partition, verdict.origin.offset)) {
             return Ok(());
         }
         self.scored += 1;
         if let Some(label) = message.headers().and_then(|all| headers::text(all, headers::LABEL)) {
-            self.matrix.count(label, verdict.prediction);
+            self.matrix.count(label, said.prediction);
         }
         if let Some(scheduled) = message.headers().and_then(|all| headers::text(all, headers::SCHEDULED_US)) {
             let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_micros() as u64;
             self.latency_us.saturating_record(now.saturating_sub(scheduled.parse()?));
         }
-        *self.verdicts.entry(verdict.class).or_default() += 1;
+        *self.verdicts.entry(said.class).or_default() += 1;
         Ok(())
     }
 

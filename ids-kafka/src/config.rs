@@ -227,6 +227,29 @@ impl ReplayConfig {
     }
 }
 
+/// What is promised of each record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Delivery {
+    /// A verdict or dead letter for each; after a crash an alert may come again, under the same key.
+    #[default]
+    AtLeastOnce,
+    /// Verdicts, alerts, dead letters and the committed offset in one transaction: each once for readers of what is
+    /// committed. Takes a real Kafka, and latency.
+    ExactlyOnce,
+}
+
+/// Where a detector takes a partition up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
+pub enum Resume {
+    /// After the last verdict, or at the committed offset if that is further: a crash leaves no duplicates.
+    #[default]
+    Output,
+    /// At the committed offset: to score again what has verdicts, once the group's offsets are reset.
+    Committed,
+}
+
 /// What a detector consumes, and how it decides.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "cli", derive(clap::Args))]
@@ -240,6 +263,15 @@ pub struct DetectorConfig {
     /// Consumer group: its members share the partitions.
     #[cfg_attr(feature = "cli", arg(long, env = "GROUP_ID", default_value = "ids-detector"))]
     pub group_id: String,
+    /// A name of this member that outlives it (e.g. the pod's): it gets its partitions back at once after a restart.
+    #[cfg_attr(feature = "cli", arg(long, env = "GROUP_INSTANCE_ID"))]
+    pub group_instance_id: Option<String>,
+    /// What is promised of each record.
+    #[cfg_attr(feature = "cli", arg(long, env = "DELIVERY", value_enum, default_value_t))]
+    pub delivery: Delivery,
+    /// Where a partition is taken up, with delivery at least once.
+    #[cfg_attr(feature = "cli", arg(long, env = "RESUME", value_enum, default_value_t))]
+    pub resume: Resume,
     /// Columns of the flows if they are CSV rows, comma-separated or the name of a layout; without it, flows are JSON.
     #[cfg_attr(feature = "cli", arg(long, env = "CSV_COLUMNS"))]
     pub csv_columns: Option<String>,
@@ -258,6 +290,9 @@ impl DetectorConfig {
             connection,
             topic: topic.into(),
             group_id: "ids-detector".into(),
+            group_instance_id: None,
+            delivery: Delivery::default(),
+            resume: Resume::default(),
             csv_columns: None,
             alert_threshold: Fraction(0.0),
             class_threshold: Vec::new(),

@@ -1,29 +1,27 @@
 //! The detector: flows in; verdicts, alerts and dead letters out.
 //!
-//! The loop is one page: next batch -> decode -> score -> send -> commit what is acknowledged. A
-//! record's offset is committed only after everything said of it is acknowledged, so a detector that
-//! is killed repeats some records and loses none.
+//! The loop is one page: next batch -> decode -> score -> alerts and dead letters -> verdicts -> commit what is
+//! acknowledged. A record's verdict is sent only after everything else said of it is acknowledged, and its offset
+//! is committed only after its verdict is: a detector that is killed loses nothing. See `docs/delivery.md`.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ids_core::{
     Alerting, CsvColumns, CsvDecoder, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RecordError,
     RecordErrorKind, Schema, Scorer, Verdict, alert,
 };
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, Rebalance};
-use rdkafka::error::KafkaResult;
+use rdkafka::consumer::Consumer;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
-use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use crate::config::{DetectorConfig, Topics, set_defaults};
+use crate::config::{Delivery, DetectorConfig, Topics};
 use crate::error::{Error, Result};
+use crate::flight::{Offsets, Verdicts};
+use crate::group::{Group, GroupConsumer};
 use crate::headers;
 use crate::metrics::{BatchCounts, DetectorMetrics};
-use crate::outbox::{Outbox, Outgoing, Ticket, lock};
-use crate::progress::{Offsets, Progress};
+use crate::outbox::{Outbox, Outgoing, Ticket};
 use crate::shutdown::Shutdown;
 
 /// Most records of a batch: enough to keep the forest's tiles full.
@@ -34,28 +32,13 @@ const BATCH_BYTES: usize = 16 << 20;
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// Longest time to wait for a first record, and so to notice a shutdown.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
+/// The same while there are batches on their way, whose verdicts wait to be sent.
+const BUSY_WAIT: Duration = Duration::from_millis(1);
+/// Most batches on their way: bounds memory while Kafka does not acknowledge.
+const MOST_BATCHES: usize = 16;
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
-/// Longest time to wait for acknowledgements before partitions are handed over.
-const REVOKE_WAIT: Duration = Duration::from_secs(5);
 /// Longest time to wait for acknowledgements at the end.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
-
-/// Properties of the consumer that the promise of the loop rests on.
-const OWNED: [(&str, &str); 2] = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
-
-const DEFAULTS: [(&str, &str); 9] = [
-    ("auto.offset.reset", "earliest"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
-    ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "3000"),
-    ("fetch.wait.max.ms", "50"),
-    // A full local queue otherwise pauses fetching for a whole second.
-    ("fetch.queue.backoff.ms", "20"),
-    // Bounds the memory of a consumer that has fallen behind.
-    ("queued.max.messages.kbytes", "16384"),
-    ("fetch.message.max.bytes", "10485760"),
-    ("check.crcs", "true"),
-];
 
 /// Scores the flows of a topic.
 pub struct Detector {
@@ -102,61 +85,6 @@ impl Decoder {
         match self {
             Self::Json(decoder) => decoder.decode(offset, value, records),
             Self::Csv(decoder) => decoder.decode(offset, value, records),
-        }
-    }
-}
-
-/// What the consumer's callbacks and the loop share.
-struct Group {
-    /// The topic with the flows.
-    topic: String,
-    progress: Mutex<Progress>,
-    metrics: Arc<DetectorMetrics>,
-}
-
-impl ClientContext for Group {}
-
-impl ConsumerContext for Group {
-    fn pre_rebalance(&self, consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
-        let Rebalance::Revoke(partitions) = rebalance else { return };
-        // Hand over cleanly: wait for what is on its way, commit it, then let go. What is not
-        // acknowledged in time is scored again by the next owner.
-        let deadline = Instant::now() + REVOKE_WAIT;
-        while lock(&self.progress).settle() > 0 && Instant::now() < deadline {
-            std::thread::sleep(Duration::from_millis(1));
-        }
-        // Counted; what is not committed is scored again by the next owner.
-        let _ = self.commit(consumer);
-        lock(&self.progress).revoke(partitions.elements().iter().map(TopicPartitionListElem::partition));
-    }
-
-    fn post_rebalance(&self, consumer: &BaseConsumer<Self>, _: &Rebalance<'_>) {
-        self.metrics.rebalances.add(1);
-        self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
-    }
-}
-
-impl Group {
-    /// Commits what is done, and waits for Kafka to confirm it.
-    fn commit(&self, consumer: &BaseConsumer<Self>) -> KafkaResult<()> {
-        let offsets = lock(&self.progress).to_commit();
-        if offsets.is_empty() {
-            return Ok(());
-        }
-        let mut list = TopicPartitionList::new();
-        for (partition, next) in &offsets {
-            list.add_partition_offset(&self.topic, *partition, Offset::Offset(*next))?;
-        }
-        match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => {
-                self.metrics.commits.add(1);
-                lock(&self.progress).confirm(offsets);
-                Ok(())
-            }
-            Err(error) => {
-                self.metrics.commit_failures.add(1);
-                Err(error)
-            }
         }
     }
 }
@@ -211,15 +139,11 @@ impl Detector {
     /// [`Error::Kafka`] and [`Error::Topic`] where it cannot start, [`Error::Delivery`] where a message
     /// failed for good: nothing after it is committed.
     pub fn run(&self, shutdown: &Shutdown) -> Result<()> {
-        let mut client = self.config.connection.client(&OWNED)?;
-        client.set("group.id", &self.config.group_id);
-        set_defaults(&mut client, &DEFAULTS);
-        let topic = self.topics.flows.clone();
-        let group = Group { topic, progress: Mutex::default(), metrics: Arc::clone(&self.metrics) };
-        let consumer: BaseConsumer<Group> =
-            client.create_with_context(group).map_err(Error::kafka("creating a consumer"))?;
+        let transactional_id = self.transactional_id();
+        let outbox =
+            Arc::new(Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref())?);
+        let consumer = Group::consumer(&self.config, &self.topics, &outbox, &self.metrics)?;
         let widths = self.check_topics(&consumer)?;
-        let outbox = Outbox::new(&self.config.connection, &self.topics.dead_letters)?;
         consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
 
         let group = consumer.context();
@@ -228,43 +152,50 @@ impl Detector {
         let mut records = FlowRecords::new(Arc::clone(self.model.schema()));
         let mut expected = Offsets::new();
         let mut last_commit = Instant::now();
+        let mut is_paused = false;
+        let mut n_open = 0;
         while !shutdown.is_requested() {
-            let batch = next_batch(&consumer, &mut decoder, records)?;
+            let is_full = n_open >= MOST_BATCHES;
+            if is_full || is_paused {
+                // Kafka still hears of this member: it polls, but is given nothing until there is room.
+                pause(&consumer, is_full)?;
+                is_paused = is_full;
+            }
+            let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
+            let batch = next_batch(&consumer, &mut decoder, records, wait)?;
             self.count(&batch, &mut expected);
             if !batch.messages.is_empty() {
-                let ticket = Ticket::open();
-                let next = self.send_batch(&batch, &mut scorer, &outbox, &ticket, &widths)?;
-                ticket.seal();
-                lock(&group.progress).push(ticket, next);
+                let ticket = group.ticket()?;
+                let (verdicts, next) = self.speak(&batch, &mut scorer, &outbox, &ticket, &widths)?;
+                group.push(ticket, verdicts, next, batch.messages.len())?;
             }
             records = batch.records;
-            outbox.resend()?;
-            outbox.check()?;
-            lock(&group.progress).settle();
+            n_open = group.advance(&consumer)?;
             if last_commit.elapsed() >= COMMIT_INTERVAL {
                 // Counted; tried again after the next interval.
                 let _ = group.commit(&consumer);
                 last_commit = Instant::now();
             }
         }
+        match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
+            0 => Ok(()),
+            outstanding => Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() }),
+        }
+    }
 
-        let deadline = Instant::now() + SHUTDOWN_WAIT;
-        let mut outstanding = lock(&group.progress).settle();
-        while outstanding > 0 && Instant::now() < deadline {
-            outbox.resend()?;
-            outbox.check()?;
-            std::thread::sleep(Duration::from_millis(1));
-            outstanding = lock(&group.progress).settle();
-        }
-        let committed = group.commit(&consumer);
-        if outstanding > 0 {
-            return Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() });
-        }
-        committed.map_err(Error::kafka("committing the last offsets"))
+    /// Of delivery exactly once: the same for a member that starts again, another for each other member.
+    fn transactional_id(&self) -> Option<String> {
+        let DetectorConfig { group_id, group_instance_id, delivery, .. } = &self.config;
+        let of_this_run = || {
+            let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
+            format!("{}-{since}", std::process::id())
+        };
+        let member = || group_instance_id.clone().unwrap_or_else(of_this_run);
+        (*delivery == Delivery::ExactlyOnce).then(|| format!("{group_id}-{}", member()))
     }
 
     /// Checks that the topics exist, and that a verdict can go to the partition of its flow.
-    fn check_topics(&self, consumer: &BaseConsumer<Group>) -> Result<Widths> {
+    fn check_topics(&self, consumer: &GroupConsumer) -> Result<Widths> {
         let n_partitions = |topic: &str| -> Result<i32> {
             let doing = format!("asking for the partitions of topic `{topic}`");
             let metadata =
@@ -299,20 +230,22 @@ impl Detector {
         }
     }
 
-    /// Scores a batch and sends what is to be said of each record; the offsets that follow it.
-    fn send_batch(
+    /// Scores a batch and sends what is to be said of its records beside verdicts; the verdicts, and the offsets that
+    /// follow the batch.
+    fn speak(
         &self,
         batch: &Batch<'_>,
         scorer: &mut Scorer,
         outbox: &Outbox,
         ticket: &Arc<Ticket>,
         widths: &Widths,
-    ) -> Result<Offsets> {
+    ) -> Result<(Verdicts, Offsets)> {
         let scored = scorer.score(&batch.records);
         let mut counts = BatchCounts::default();
         let mut next = Offsets::new();
         let mut decoded = 0..;
-        let mut verdict_json = Vec::new();
+        let mut verdicts = Verdicts::default();
+        let unwritable = |error| Error::Config(format!("a verdict cannot be written: {error}"));
         for Consumed { message, error, is_revoked } in &batch.messages {
             let index = if error.is_none() { decoded.next() } else { None };
             let partition = message.partition();
@@ -340,17 +273,8 @@ impl Detector {
                         };
                         outbox.send(outgoing, ticket)?;
                     }
-                    verdict_json.clear();
-                    serde_json::to_writer(&mut verdict_json, &verdict)
-                        .map_err(|error| Error::Config(format!("a verdict cannot be written: {error}")))?;
-                    let outgoing = Outgoing {
-                        topic: &self.topics.verdicts,
-                        partition,
-                        key: Some(key.as_bytes()),
-                        value: Some(&verdict_json),
-                        headers: own_headers(message),
-                    };
-                    outbox.send(outgoing, ticket)?;
+                    let write = |values: &mut Vec<u8>| serde_json::to_writer(values, &verdict);
+                    verdicts.push(partition, key, own_headers(message), write).map_err(unwritable)?;
                     continue;
                 }
                 (Some((_, Err(fault))), _) => DeadLetter::unscored(origin, &fault, self.model.version()),
@@ -366,29 +290,39 @@ impl Detector {
                 headers: dead_letter_headers(message, &dead_letter),
             };
             outbox.send(outgoing, ticket)?;
+            let write = |values: &mut Vec<u8>| serde_json::to_writer(values, &dead_letter.marker());
+            verdicts.push(partition, origin.key(), own_headers(message), write).map_err(unwritable)?;
         }
         self.metrics.add_batch(&counts);
-        Ok(next)
+        Ok((verdicts, next))
     }
+}
+
+/// Has Kafka give nothing of any partition for now, or go on.
+fn pause(consumer: &GroupConsumer, is_full: bool) -> Result<()> {
+    let assignment = consumer.assignment().map_err(Error::kafka("asking for the assignment"))?;
+    let outcome = if is_full { consumer.pause(&assignment) } else { consumer.resume(&assignment) };
+    outcome.map_err(Error::kafka("pausing or resuming partitions"))
 }
 
 /// Waits for records and decodes them as they come.
 fn next_batch<'a>(
-    consumer: &'a BaseConsumer<Group>,
+    consumer: &'a GroupConsumer,
     decoder: &mut Decoder,
     mut records: FlowRecords,
+    longest: Duration,
 ) -> Result<Batch<'a>> {
     records.clear();
     let mut messages: Vec<Consumed<'_>> = Vec::new();
     let mut revoked = BTreeSet::new();
-    let mut deadline = Instant::now() + IDLE_WAIT;
+    let mut deadline = Instant::now() + longest;
     let mut n_bytes = 0;
     while messages.len() < BATCH_RECORDS && n_bytes < BATCH_BYTES {
         let wait = deadline.saturating_duration_since(Instant::now());
         let polled = consumer.poll(wait);
         // Partitions come and go inside of `poll`, before it gives the next message. What was consumed
         // before is the new owner's; what comes after, should the partition come back, is ours.
-        let taken = lock(&consumer.context().progress).take_revoked();
+        let taken = consumer.context().take_revoked();
         for consumed in messages.iter_mut().filter(|consumed| taken.contains(&consumed.message.partition())) {
             consumed.is_revoked = true;
         }
@@ -404,7 +338,7 @@ fn next_batch<'a>(
             }
             // librdkafka reconnects by itself; only a fatal error is the end.
             Some(Err(error)) => {
-                consumer.context().metrics.note_consumer_error(&error.to_string());
+                consumer.context().note_consumer_error(&error.to_string());
                 if let Some((code, detail)) = consumer.client().fatal_error() {
                     return Err(Error::Kafka { doing: format!("consuming: {detail} ({code})"), error });
                 }

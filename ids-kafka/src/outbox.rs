@@ -1,28 +1,35 @@
 //! Messages on their way out, and the tickets by which a batch learns that all of its are acknowledged.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
-use rdkafka::Timestamp;
+use rdkafka::consumer::ConsumerGroupMetadata;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
-use rdkafka::producer::{BaseRecord, DeliveryResult, ProducerContext, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use rdkafka::{Timestamp, TopicPartitionList};
 
 use crate::config::{Connection, IDEMPOTENT, set_defaults};
 use crate::error::{Error, Result};
 
 const DEFAULTS: [(&str, &str); 5] = [
     ("compression.type", "lz4"),
-    ("linger.ms", "5"),
-    ("queue.buffering.max.kbytes", "65536"),
+    ("linger.ms", "2"),
+    ("queue.buffering.max.kbytes", "32768"),
     // What a record may be and still become a dead letter uncut, if the broker takes it.
     ("message.max.bytes", "10485760"),
-    // A broker that is away for longer stops the pipeline: nothing is dropped, nothing committed.
-    ("message.timeout.ms", "300000"),
+    // A broker that is away is waited for, however long: nothing is dropped.
+    ("message.timeout.ms", "0"),
 ];
+
+/// A transaction that cannot be ended is aborted by its coordinator after this; only then do others see what came
+/// after it.
+const TRANSACTIONAL_DEFAULTS: [(&str, &str); 2] =
+    [("transaction.timeout.ms", "30000"), ("message.timeout.ms", "30000")];
+const TRANSACTION_INIT_WAIT: Duration = Duration::from_secs(60);
 
 /// Counts the messages of a batch that are not acknowledged yet.
 #[derive(Debug)]
@@ -42,7 +49,12 @@ impl Ticket {
         self.acknowledge();
     }
 
-    fn acknowledge(&self) {
+    /// One more message is to be acknowledged.
+    pub(crate) fn expect(&self) {
+        self.outstanding.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn acknowledge(&self) {
         self.outstanding.fetch_sub(1, Ordering::Release);
     }
 
@@ -54,15 +66,24 @@ impl Ticket {
 /// What acknowledgements leave for the loop.
 #[derive(Default)]
 struct Returned {
-    failure: OnceLock<(String, KafkaError)>,
+    failure: Mutex<Option<(String, KafkaError)>>,
     /// Dead letters that the broker finds too large, to be cut and sent again.
     too_large: Mutex<Vec<(OwnedMessage, Arc<Ticket>)>>,
+    /// Whether dead letters are cut before they are sent: in a transaction they cannot be sent again.
+    cuts: AtomicBool,
+}
+
+impl Returned {
+    fn fail(&self, topic: &str, error: KafkaError) {
+        lock(&self.failure).get_or_insert_with(|| (topic.to_owned(), error));
+    }
 }
 
 /// Receives acknowledgements.
 struct Acknowledgements {
     returned: Arc<Returned>,
     dead_letters: String,
+    is_transactional: bool,
 }
 
 impl ClientContext for Acknowledgements {}
@@ -74,12 +95,15 @@ impl ProducerContext for Acknowledgements {
         match result {
             Ok(_) => ticket.acknowledge(),
             Err((error, message)) if is_too_large(error) && message.topic() == self.dead_letters => {
-                lock(&self.returned.too_large).push((message.detach(), ticket));
+                if self.is_transactional {
+                    self.returned.cuts.store(true, Ordering::Release);
+                    self.returned.fail(message.topic(), error.clone());
+                } else {
+                    lock(&self.returned.too_large).push((message.detach(), ticket));
+                }
             }
             // The ticket stays open, so what it covers is never committed.
-            Err((error, message)) => {
-                let _ = self.returned.failure.set((message.topic().to_owned(), error.clone()));
-            }
+            Err((error, message)) => self.returned.fail(message.topic(), error.clone()),
         }
     }
 }
@@ -93,6 +117,7 @@ pub(crate) struct Outbox {
     producer: ThreadedProducer<Acknowledgements>,
     returned: Arc<Returned>,
     dead_letters: String,
+    is_transactional: bool,
 }
 
 /// What is kept of the value of a dead letter that the broker finds too large.
@@ -110,19 +135,70 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outbox {
-    /// A producer; messages to the topic `dead_letters` may be cut.
-    pub(crate) fn new(connection: &Connection, dead_letters: &str) -> Result<Self> {
+    /// A producer; messages to the topic `dead_letters` may be cut. With a transactional id, it fences the producer
+    /// that had it before.
+    pub(crate) fn new(connection: &Connection, dead_letters: &str, transactional_id: Option<&str>) -> Result<Self> {
         let mut config = connection.client(&IDEMPOTENT)?;
+        let is_transactional = transactional_id.is_some();
+        if let Some(id) = transactional_id {
+            config.set("transactional.id", id);
+            set_defaults(&mut config, &TRANSACTIONAL_DEFAULTS);
+        }
         set_defaults(&mut config, &DEFAULTS);
         let (returned, dead_letters) = (Arc::<Returned>::default(), dead_letters.to_owned());
-        let context = Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone() };
-        let producer = config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        Ok(Self { producer, returned, dead_letters })
+        let context =
+            Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone(), is_transactional };
+        let producer: ThreadedProducer<_> =
+            config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
+        if is_transactional {
+            producer.init_transactions(TRANSACTION_INIT_WAIT).map_err(Error::kafka("starting transactions"))?;
+        }
+        Ok(Self { producer, returned, dead_letters, is_transactional })
+    }
+
+    pub(crate) fn begin_transaction(&self) -> Result<()> {
+        self.producer.begin_transaction().map_err(Error::kafka("beginning a transaction"))
+    }
+
+    /// Commits the open transaction with the offsets that `group` has done. All messages are acknowledged before.
+    pub(crate) fn commit_transaction(
+        &self,
+        offsets: &TopicPartitionList,
+        group: &ConsumerGroupMetadata,
+        wait: Duration,
+    ) -> std::result::Result<(), KafkaError> {
+        self.producer.send_offsets_to_transaction(offsets, group, wait)?;
+        // What could be tried again is, until the broker's `transaction.timeout.ms` aborts it.
+        let is_retriable = |error: &KafkaError| matches!(error, KafkaError::Transaction(e) if e.is_retriable());
+        loop {
+            match self.producer.commit_transaction(wait) {
+                Err(error) if is_retriable(&error) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    pub(crate) fn abort_transaction(&self, wait: Duration) -> std::result::Result<(), KafkaError> {
+        self.producer.abort_transaction(wait)
+    }
+
+    /// Whether a message failed for good.
+    pub(crate) fn has_failed(&self) -> bool {
+        lock(&self.returned.failure).is_some()
+    }
+
+    /// Forgets failures of a transaction that was aborted.
+    pub(crate) fn forgive(&self) {
+        *lock(&self.returned.failure) = None;
+        lock(&self.returned.too_large).clear();
     }
 
     /// Hands a message to librdkafka; waits while its queue is full.
     pub(crate) fn send(&self, message: Outgoing<'_>, ticket: &Arc<Ticket>) -> Result<()> {
-        ticket.outstanding.fetch_add(1, Ordering::Relaxed);
+        ticket.expect();
+        if message.topic == self.dead_letters && self.returned.cuts.load(Ordering::Acquire) {
+            return self.hand_over(cut(message), ticket);
+        }
         self.hand_over(message, ticket)
     }
 
@@ -136,6 +212,9 @@ impl Outbox {
             match self.producer.send(record) {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    if self.is_transactional && self.has_failed() {
+                        return Ok(());
+                    }
                     self.check()?;
                     record = returned;
                     std::thread::sleep(Duration::from_millis(1));
@@ -146,6 +225,11 @@ impl Outbox {
                     let now = Timestamp::NotAvailable;
                     let message = OwnedMessage::new(value, key, topic, now, partition, 0, record.headers);
                     lock(&self.returned.too_large).push((message, Arc::clone(ticket)));
+                    return Ok(());
+                }
+                // The transaction has failed already, and will be aborted.
+                Err((error, record)) if self.is_transactional => {
+                    self.returned.fail(record.topic, error);
                     return Ok(());
                 }
                 Err((error, record)) => {
@@ -165,26 +249,39 @@ impl Outbox {
                 let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
                 return Err(Error::Delivery { topic: self.dead_letters.clone(), error });
             }
-            let value = message.payload().unwrap_or_default();
-            let length = value.len().to_string();
-            let cut = Outgoing {
+            let whole = Outgoing {
                 topic: &self.dead_letters,
                 partition: message.partition(),
-                key: message.key().filter(|key| key.len() <= CUT_BYTES),
-                value: Some(&value[..value.len().min(CUT_BYTES)]),
-                headers: headers.insert(Header { key: CUT_FROM, value: Some(&length) }),
+                key: message.key(),
+                value: message.payload(),
+                headers,
             };
-            self.hand_over(cut, &ticket)?;
+            self.hand_over(cut(whole), &ticket)?;
         }
         Ok(())
     }
 
     /// Whether any message failed for good.
     pub(crate) fn check(&self) -> Result<()> {
-        match self.returned.failure.get() {
+        match &*lock(&self.returned.failure) {
             None => Ok(()),
             Some((topic, error)) => Err(Error::Delivery { topic: topic.clone(), error: error.clone() }),
         }
+    }
+}
+
+/// A dead letter, cut where it is large.
+fn cut(message: Outgoing<'_>) -> Outgoing<'_> {
+    let length = message.value.map_or(0, <[u8]>::len);
+    let key_length = message.key.map_or(0, <[u8]>::len);
+    if length <= CUT_BYTES && key_length <= CUT_BYTES {
+        return message;
+    }
+    Outgoing {
+        key: message.key.filter(|key| key.len() <= CUT_BYTES),
+        value: message.value.map(|value| &value[..value.len().min(CUT_BYTES)]),
+        headers: message.headers.insert(Header { key: CUT_FROM, value: Some(&length.to_string()) }),
+        ..message
     }
 }
 

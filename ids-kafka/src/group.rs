@@ -1,0 +1,325 @@
+//! A member of the consumer group: where partitions are taken up, how they are handed over, what is committed.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
+use rdkafka::error::KafkaResult;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
+use rdkafka::types::RDKafkaRespErr;
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+
+use crate::config::{Delivery, DetectorConfig, Resume, Topics, set_defaults};
+use crate::error::{Error, Result};
+use crate::flight::{Flight, Offsets, VerdictMessage, Verdicts};
+use crate::metrics::DetectorMetrics;
+use crate::outbox::{Outbox, Outgoing, Ticket, lock};
+use crate::resume::TailReader;
+use crate::transaction::{Outcome, Transaction};
+
+/// Longest time to wait for acknowledgements before partitions are handed over.
+const REVOKE_WAIT: Duration = Duration::from_secs(5);
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
+
+/// Properties of the consumer that the promise of the loop rests on.
+const OWNED: [(&str, &str); 2] = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
+
+const DEFAULTS: [(&str, &str); 9] = [
+    ("auto.offset.reset", "earliest"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("session.timeout.ms", "10000"),
+    ("heartbeat.interval.ms", "3000"),
+    ("fetch.wait.max.ms", "50"),
+    // A full local queue otherwise pauses fetching for a whole second.
+    ("fetch.queue.backoff.ms", "20"),
+    // Bounds the memory of a consumer that has fallen behind.
+    ("queued.max.messages.kbytes", "16384"),
+    ("fetch.message.max.bytes", "10485760"),
+    ("check.crcs", "true"),
+];
+
+pub(crate) type GroupConsumer = BaseConsumer<Group>;
+
+/// What the consumer's callbacks and the loop share. Callbacks run inside of `poll`, on the loop's thread.
+pub(crate) struct Group {
+    topics: Topics,
+    outbox: Arc<Outbox>,
+    promise: Promise,
+    /// Partitions of which what has been consumed and not spoken of is no longer ours to speak of.
+    revoked: Mutex<BTreeSet<i32>>,
+    metrics: Arc<DetectorMetrics>,
+    failure: Mutex<Option<Error>>,
+}
+
+/// How what is promised of each record is kept.
+enum Promise {
+    AtLeastOnce {
+        flight: Mutex<Flight>,
+        /// `None`: partitions are taken up at committed offsets.
+        tails: Option<Mutex<TailReader>>,
+    },
+    ExactlyOnce(Mutex<Transaction>),
+}
+
+impl ClientContext for Group {}
+
+impl ConsumerContext for Group {
+    fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+        let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let outcome = match error {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
+                // Assigned in any case, or the group waits; a failure ends the loop before it scores a record.
+                if let Err(error) = self.take_up(consumer, partitions) {
+                    self.fail(error);
+                }
+                if is_cooperative { consumer.incremental_assign(partitions) } else { consumer.assign(partitions) }
+            }
+            _ => {
+                self.hand_over(consumer, partitions);
+                if is_cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
+            }
+        };
+        if let Err(error) = outcome {
+            self.fail(Error::kafka("taking or leaving partitions")(error));
+        }
+        self.metrics.rebalances.add(1);
+        self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
+    }
+}
+
+impl Group {
+    /// Joins the group that `config` names.
+    pub(crate) fn consumer(
+        config: &DetectorConfig,
+        topics: &Topics,
+        outbox: &Arc<Outbox>,
+        metrics: &Arc<DetectorMetrics>,
+    ) -> Result<GroupConsumer> {
+        let mut client = config.connection.client(&OWNED)?;
+        client.set("group.id", &config.group_id);
+        if let Some(id) = &config.group_instance_id {
+            client.set("group.instance.id", id);
+        }
+        set_defaults(&mut client, &DEFAULTS);
+        let tails = || TailReader::new(&config.connection, &topics.flows, &topics.verdicts).map(Mutex::new);
+        let promise = match config.delivery {
+            Delivery::AtLeastOnce => Promise::AtLeastOnce {
+                flight: Mutex::default(),
+                tails: (config.resume == Resume::Output).then(tails).transpose()?,
+            },
+            Delivery::ExactlyOnce => Promise::ExactlyOnce(Mutex::new(Transaction::new(outbox))),
+        };
+        let group = Self {
+            topics: topics.clone(),
+            outbox: Arc::clone(outbox),
+            promise,
+            revoked: Mutex::default(),
+            metrics: Arc::clone(metrics),
+            failure: Mutex::default(),
+        };
+        client.create_with_context(group).map_err(Error::kafka("creating a consumer"))
+    }
+
+    /// Sets the offsets at which `partitions` are taken up: see [`resume`](crate::resume).
+    fn take_up(&self, consumer: &GroupConsumer, partitions: &mut TopicPartitionList) -> Result<()> {
+        let Promise::AtLeastOnce { tails: Some(tails), .. } = &self.promise else { return Ok(()) };
+        let numbers = numbers(partitions);
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let committed = consumer.committed_offsets(partitions.clone(), REQUEST_WAIT);
+        let committed = committed.map_err(Error::kafka("reading committed offsets"))?;
+        for (partition, next) in lock(tails).next_offsets(&numbers)? {
+            let known = committed.find_partition(&self.topics.flows, partition).map(|element| element.offset());
+            let start = match known {
+                Some(Offset::Offset(committed)) => committed.max(next),
+                _ => next,
+            };
+            let set = partitions.set_partition_offset(&self.topics.flows, partition, Offset::Offset(start));
+            set.map_err(Error::kafka("setting the offset of a partition"))?;
+        }
+        Ok(())
+    }
+
+    /// Hands partitions over cleanly: waits for what is on its way, commits it, lets go. What is not acknowledged in
+    /// time is left to the next owner, who starts after the last verdict. Of partitions that were lost, because Kafka
+    /// has not heard of this member for too long, nothing more is said.
+    fn hand_over(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
+        let is_lost = consumer.assignment_lost();
+        let outcome = match &self.promise {
+            Promise::AtLeastOnce { flight, .. } => {
+                let outcome =
+                    if is_lost { Ok(()) } else { self.settle(consumer, Instant::now() + REVOKE_WAIT).map(drop) };
+                lock(flight).revoke(numbers(partitions));
+                outcome
+            }
+            Promise::ExactlyOnce(_) if is_lost => self.abort(consumer),
+            Promise::ExactlyOnce(_) => self.end_transaction(consumer),
+        };
+        if let Err(error) = outcome {
+            self.fail(error);
+        }
+        lock(&self.revoked).extend(numbers(partitions));
+    }
+
+    /// The partitions taken away, or to be consumed again, since the last call.
+    pub(crate) fn take_revoked(&self) -> BTreeSet<i32> {
+        std::mem::take(&mut *lock(&self.revoked))
+    }
+
+    /// The ticket for what is said of a batch beside its verdicts.
+    pub(crate) fn ticket(&self) -> Result<Arc<Ticket>> {
+        match &self.promise {
+            Promise::AtLeastOnce { .. } => Ok(Ticket::open()),
+            Promise::ExactlyOnce(transaction) => lock(transaction).ticket(),
+        }
+    }
+
+    /// Takes the verdicts of a batch of `n_records` whose other messages were sent with `ticket`.
+    pub(crate) fn push(&self, ticket: Arc<Ticket>, verdicts: Verdicts, next: Offsets, n_records: usize) -> Result<()> {
+        match &self.promise {
+            Promise::AtLeastOnce { flight, .. } => {
+                ticket.seal();
+                lock(flight).push(ticket, verdicts, next);
+            }
+            Promise::ExactlyOnce(transaction) => {
+                for verdict in verdicts.iter() {
+                    self.send(&verdict, &ticket)?;
+                }
+                lock(transaction).add(next, n_records);
+            }
+        }
+        Ok(())
+    }
+
+    fn send(&self, verdict: &VerdictMessage<'_>, ticket: &Arc<Ticket>) -> Result<()> {
+        let outgoing = Outgoing {
+            topic: &self.topics.verdicts,
+            partition: verdict.partition,
+            key: Some(verdict.key.as_bytes()),
+            value: Some(verdict.value),
+            headers: verdict.headers.clone(),
+        };
+        self.outbox.send(outgoing, ticket)
+    }
+
+    /// Does what is due: sends verdicts whose time has come, ends a transaction. How many batches (or transactions)
+    /// are on their way.
+    ///
+    /// # Errors
+    /// Where a message has failed for good, or a callback before.
+    pub(crate) fn advance(&self, consumer: &GroupConsumer) -> Result<usize> {
+        if let Some(error) = lock(&self.failure).take() {
+            return Err(error);
+        }
+        match &self.promise {
+            Promise::AtLeastOnce { flight, .. } => {
+                self.outbox.resend()?;
+                self.outbox.check()?;
+                let mut flight = lock(flight);
+                flight.advance(|verdict, ticket| self.send(&verdict, ticket))?;
+                Ok(flight.len())
+            }
+            Promise::ExactlyOnce(transaction) => {
+                if lock(transaction).is_due() {
+                    self.end_transaction(consumer)?;
+                }
+                Ok(usize::from(lock(transaction).is_open()))
+            }
+        }
+    }
+
+    /// Waits until everything is acknowledged, or until `deadline`, and commits; how many batches are not.
+    pub(crate) fn settle(&self, consumer: &GroupConsumer, deadline: Instant) -> Result<usize> {
+        if matches!(self.promise, Promise::ExactlyOnce(_)) {
+            return self.end_transaction(consumer).map(|()| 0);
+        }
+        loop {
+            let n_open = self.advance(consumer)?;
+            if n_open == 0 || Instant::now() >= deadline {
+                // A failure is counted; the next owner starts after the last verdict.
+                let _ = self.commit(consumer);
+                return Ok(n_open);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Commits what is done, and waits for Kafka to confirm it. (A transaction commits by itself.)
+    pub(crate) fn commit(&self, consumer: &GroupConsumer) -> KafkaResult<()> {
+        let Promise::AtLeastOnce { flight, .. } = &self.promise else { return Ok(()) };
+        let offsets = lock(flight).to_commit();
+        if offsets.is_empty() {
+            return Ok(());
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in &offsets {
+            list.add_partition_offset(&self.topics.flows, *partition, Offset::Offset(*next))?;
+        }
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => {
+                self.metrics.commits.add(1);
+                lock(flight).confirm(offsets);
+                Ok(())
+            }
+            Err(error) => {
+                self.metrics.commit_failures.add(1);
+                Err(error)
+            }
+        }
+    }
+
+    fn end_transaction(&self, consumer: &GroupConsumer) -> Result<()> {
+        let Promise::ExactlyOnce(transaction) = &self.promise else { return Ok(()) };
+        let mut transaction = lock(transaction);
+        if !transaction.is_open() {
+            return Ok(());
+        }
+        match transaction.end(consumer, &self.topics.flows)? {
+            Outcome::Committed => {
+                self.metrics.commits.add(1);
+                Ok(())
+            }
+            Outcome::Aborted => self.rewind(consumer),
+        }
+    }
+
+    fn abort(&self, consumer: &GroupConsumer) -> Result<()> {
+        let Promise::ExactlyOnce(transaction) = &self.promise else { return Ok(()) };
+        match lock(transaction).abort()? {
+            Outcome::Committed => Ok(()),
+            Outcome::Aborted => self.rewind(consumer),
+        }
+    }
+
+    /// Goes back to what is committed, after an aborted transaction.
+    fn rewind(&self, consumer: &GroupConsumer) -> Result<()> {
+        self.metrics.commit_failures.add(1);
+        self.outbox.forgive();
+        let failed = |error| Error::kafka("going back to the committed offsets")(error);
+        let committed = consumer.committed(REQUEST_WAIT).map_err(failed)?;
+        for element in committed.elements() {
+            let offset = match element.offset() {
+                Offset::Offset(offset) => Offset::Offset(offset),
+                _ => Offset::Beginning,
+            };
+            consumer.seek(element.topic(), element.partition(), offset, REQUEST_WAIT).map_err(failed)?;
+        }
+        lock(&self.revoked).extend(numbers(&committed));
+        Ok(())
+    }
+
+    /// Notes an error that librdkafka tries to mend by itself.
+    pub(crate) fn note_consumer_error(&self, error: &str) {
+        self.metrics.note_consumer_error(error);
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+    }
+}
+
+fn numbers(partitions: &TopicPartitionList) -> Vec<i32> {
+    partitions.elements().iter().map(TopicPartitionListElem::partition).collect()
+}
