@@ -29,7 +29,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 	cargo run --release --bin demo -- $(ARGS)
 
 .PHONY: test
-test: toolchain format clippy deny unit package parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
+test: toolchain format clippy deny kafka-jars unit package parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
 test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
@@ -84,6 +84,29 @@ train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DAT
 .PHONY: golden
 golden: $(PYTHON) ## Let Spark score again what the golden tests compare with
 	./testdata/golden.sh testdata/golden
+
+# Apache Kafka, for tests on the real thing.
+KAFKA := target/kafka
+
+.PHONY: kafka
+kafka: toolchain $(KAFKA) ## Run Apache Kafka on loopback until Ctrl-C, without Docker (ARGS=--full for 3 brokers and 3 controllers)
+	cargo run --quiet -p ids-reliability --bin kafka -- $(ARGS)
+
+.PHONY: soak
+soak: toolchain $(KAFKA) ## Kill, starve and rebalance the detector on real Kafka, at length; figures go to target/reliability.json
+	cargo build --quiet --workspace
+	target/debug/soak $(ARGS)
+
+.PHONY: kafka-jars
+kafka-jars:
+	@if command -v java > /dev/null && command -v mvn > /dev/null; then $(MAKE) --no-print-directory $(KAFKA); \
+	    else echo "SKIPPED: tests on a real Kafka; they need Java 17 and Maven"; fi
+
+$(KAFKA): reliability/kafka.pom.xml
+	@command -v java > /dev/null || { echo "missing: Java 17, which Kafka needs"; exit 1; }
+	@command -v mvn > /dev/null || { echo "missing: Maven, which gets Kafka's jars"; exit 1; }
+	mvn -B -q -f $< org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies -DoutputDirectory=$(abspath $@)/libs
+	@touch $@
 
 # How long to fuzz each target.
 FUZZ_SECONDS ?= 60

@@ -99,9 +99,9 @@ fn run(model: &SparkModel, given: &Rows) {
     } else if let Ok(pipeline) = Pipeline::new(model.stages.clone(), given.fields()) {
         let mut scratch = pipeline.scratch();
         for row in given.iter() {
-            let _ = pipeline
-                .transform(row, &mut scratch)
-                .map(|made| pipeline.outputs().iter().map(|o| made.get(o)).count());
+            if let Ok(made) = pipeline.transform(row, &mut scratch) {
+                pipeline.outputs().iter().for_each(|output| drop(format!("{:?}", made.get(output))));
+            }
         }
     }
 }

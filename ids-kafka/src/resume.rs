@@ -51,9 +51,15 @@ impl TailReader {
         let doing = || format!("reading the last verdicts of `{}`", self.verdicts);
         let mut assignment = TopicPartitionList::new();
         let mut pending = BTreeMap::new();
+        let deadline = Instant::now() + PATIENCE;
         for &partition in partitions {
-            let watermarks = self.consumer.fetch_watermarks(&self.verdicts, partition, REQUEST_WAIT);
-            let (low, high) = watermarks.map_err(Error::kafka(doing()))?;
+            let (low, high) = loop {
+                match self.consumer.fetch_watermarks(&self.verdicts, partition, REQUEST_WAIT) {
+                    // A leader may be about to change.
+                    Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+                    watermarks => break watermarks.map_err(Error::kafka(doing()))?,
+                }
+            };
             if high > low {
                 let start = Offset::Offset(low.max(high - TAIL));
                 assignment.add_partition_offset(&self.verdicts, partition, start).map_err(Error::kafka(doing()))?;
@@ -65,7 +71,6 @@ impl TailReader {
             return Ok(next);
         }
         self.consumer.assign(&assignment).map_err(Error::kafka(doing()))?;
-        let deadline = Instant::now() + PATIENCE;
         while !pending.is_empty() {
             match self.consumer.poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {

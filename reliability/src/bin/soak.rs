@@ -1,0 +1,103 @@
+//! `soak`: the scenarios at length, on real Kafka; figures go to target/reliability.json.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use ids_reliability::cluster::Shape;
+use ids_reliability::scenario::{self, BrokerFault, Delivery, Lab, Outcome};
+use nix::sys::signal::Signal;
+
+/// Kill, starve and rebalance the detector on real Kafka, and check that nothing is lost.
+#[derive(Parser)]
+struct Cli {
+    /// Only scenarios whose name contains this.
+    #[arg(default_value = "")]
+    only: String,
+    /// Kills by SIGKILL; other counts follow from it.
+    #[arg(long, default_value_t = 50)]
+    kills: usize,
+    /// Where the figures go.
+    #[arg(long, default_value = "target/reliability.json")]
+    output: PathBuf,
+}
+
+type Run = Box<dyn Fn(&mut Lab) -> Result<Outcome>>;
+
+/// A scenario with what is asked of it.
+struct Plan {
+    name: String,
+    may_duplicate: bool,
+    run: Run,
+}
+
+fn plan(
+    name: &str,
+    delivery: Delivery,
+    may_duplicate: bool,
+    run: impl Fn(&mut Lab) -> Result<Outcome> + 'static,
+) -> Plan {
+    Plan { name: format!("{name}, {delivery:?}"), may_duplicate, run: Box::new(run) }
+}
+
+fn main() -> ExitCode {
+    match run(&Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: &Cli) -> Result<()> {
+    let (n_kills, n_stops) = (cli.kills, cli.kills.div_ceil(5) * 2);
+    let length = Duration::from_secs(120);
+    let mut plans = Vec::new();
+    for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
+        let exactly = delivery == Delivery::ExactlyOnce;
+        plans.push(plan("killed by SIGKILL", delivery, false, move |lab| {
+            scenario::killed(lab, delivery, Signal::SIGKILL, n_kills, 1_000.0)
+        }));
+        plans.push(plan("stopped by SIGTERM", delivery, false, move |lab| {
+            scenario::killed(lab, delivery, Signal::SIGTERM, n_stops, 1_000.0)
+        }));
+        plans.push(plan("zombie", delivery, !exactly, move |lab| scenario::zombie(lab, delivery, 3, 1_000.0)));
+        plans.push(plan("members join and leave", delivery, !exactly, move |lab| {
+            scenario::members(lab, delivery, length, 500.0)
+        }));
+        for fault in [BrokerFault::OneKilled, BrokerFault::Rolling, BrokerFault::TwoKilled] {
+            plans.push(plan(&format!("brokers: {fault:?}"), delivery, !exactly, move |lab| {
+                scenario::brokers(lab, delivery, fault, 500.0)
+            }));
+        }
+    }
+    plans.retain(|plan| plan.name.contains(&cli.only));
+    let mut lab = Lab::start(Shape::Full)?;
+    let (mut outcomes, mut n_failed) = (Vec::new(), 0);
+    for (i, Plan { name, may_duplicate, run }) in plans.iter().enumerate() {
+        let start = Instant::now();
+        eprintln!("[{}/{}] {name}", i + 1, plans.len());
+        let judged = run(&mut lab).and_then(|outcome| {
+            eprintln!("  {:.0} s, {} faults: {}", start.elapsed().as_secs_f64(), outcome.kills, outcome.report);
+            if let Some(median) = outcome.restart_ms_median {
+                eprintln!("  first verdict {median} ms after a start (median)");
+            }
+            let judged = scenario::judge(&outcome, *may_duplicate);
+            outcomes.push(outcome);
+            judged
+        });
+        if let Err(error) = judged {
+            n_failed += 1;
+            eprintln!("  FAILED: {error:#}\n  logs are in {}", lab.keep_logs().display());
+        }
+    }
+    let json = serde_json::to_string_pretty(&outcomes)? + "\n";
+    std::fs::write(&cli.output, json).with_context(|| format!("cannot write {}", cli.output.display()))?;
+    if n_failed > 0 {
+        bail!("{n_failed} of {} scenarios failed", plans.len());
+    }
+    Ok(())
+}

@@ -1,0 +1,432 @@
+//! What is done to the detector, in forms of any length.
+
+use std::collections::BTreeSet;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use ids_core::{AlertPolicy, Model, Schema};
+use ids_kafka::config::{Fraction, Rate};
+use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::{Connection, Flow, Load, Replay, ReplayConfig, Shutdown, Topics};
+use nix::sys::signal::Signal;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaResult;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use serde::Serialize;
+use tempfile::TempDir;
+
+use crate::cluster::{Cluster, Shape};
+use crate::naive;
+use crate::program::Detector;
+use crate::recon::{self, Place, Report};
+
+const PARTITIONS: i32 = 6;
+/// How long the detector may take to do what it is waited for.
+const PATIENCE: Duration = Duration::from_secs(90);
+const REQUEST_WAIT: Duration = Duration::from_secs(20);
+
+/// What came of a scenario.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Its name.
+    pub test: String,
+    /// What was promised of each record.
+    pub delivery: &'static str,
+    /// Faults that count: the detector owned partitions with rows that were not acknowledged.
+    pub kills: usize,
+    /// Milliseconds from the start of a detector to its first verdict: median over all starts.
+    pub restart_ms_median: Option<u64>,
+    /// What the checker found.
+    #[serde(flatten)]
+    pub report: Report,
+}
+
+/// The two promises, by the names of the detector's option.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Delivery {
+    /// The default.
+    AtLeastOnce,
+    /// Transactions.
+    ExactlyOnce,
+}
+
+impl Delivery {
+    fn name(self) -> &'static str {
+        match self {
+            Self::AtLeastOnce => "at-least-once",
+            Self::ExactlyOnce => "exactly-once",
+        }
+    }
+}
+
+/// A cluster with topics, a model, and a place for logs.
+pub struct Lab {
+    cluster: Cluster,
+    topics: Topics,
+    model_path: PathBuf,
+    model: Arc<Model>,
+    flows: Vec<Flow>,
+    directory: TempDir,
+    watcher: BaseConsumer,
+    n_runs: u32,
+}
+
+/// Rows that arrive while a scenario runs.
+struct Arriving {
+    acked: Arc<Mutex<BTreeSet<Place>>>,
+    stop: Shutdown,
+    thread: JoinHandle<ids_kafka::Result<u64>>,
+}
+
+impl Arriving {
+    fn n_acked(&self) -> usize {
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Ends the arrivals; the places of all rows that Kafka acknowledged.
+    fn finish(self) -> Result<BTreeSet<Place>> {
+        self.stop.request();
+        let n = self.thread.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?.context("the producer")?;
+        let acked = std::mem::take(&mut *self.acked.lock().unwrap_or_else(PoisonError::into_inner));
+        ensure!(acked.len() as u64 == n, "{n} rows sent, {} acknowledged", acked.len());
+        Ok(acked)
+    }
+}
+
+impl Lab {
+    /// Starts a cluster of `shape`.
+    ///
+    /// # Errors
+    /// As [`Cluster::start`].
+    pub fn start(shape: Shape) -> Result<Self> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let directory = tempfile::tempdir().context("cannot make a directory")?;
+        let cluster = Cluster::start(directory.path(), shape, &[])?;
+        let model_path = root.join("models/unsw-nb15-small");
+        let model = Arc::new(Model::load(&model_path)?);
+        let path = root.join("testdata/synthetic-unsw-nb15.csv");
+        let file = BufReader::new(std::fs::File::open(&path).context("the synthetic flows")?);
+        let (flows, _) = read_flows(file, &path, &Arc::new(Schema::unsw_nb15()))?;
+        let watcher = watcher(&cluster, "none")?;
+        Ok(Self { cluster, topics: Topics::of("none"), model_path, model, flows, directory, watcher, n_runs: 0 })
+    }
+
+    /// Keeps the logs when it is dropped; where they are.
+    pub fn keep_logs(&mut self) -> &Path {
+        self.directory.disable_cleanup(true);
+        self.directory.path()
+    }
+
+    /// New topics for another scenario.
+    fn renew(&mut self) -> Result<()> {
+        self.n_runs += 1;
+        self.topics = Topics::of(&format!("demo{}", self.n_runs));
+        self.watcher = watcher(&self.cluster, &self.topics.flows)?;
+        self.cluster.create_topics(&self.topics.all(), PARTITIONS)
+    }
+
+    fn connection(&self) -> Connection {
+        Connection::new(self.cluster.bootstrap_servers())
+    }
+
+    /// Starts a detector; members with an `instance` get their partitions back at once.
+    fn detector(&self, delivery: Delivery, instance: Option<&str>, more: &[&str]) -> Result<Detector> {
+        let bootstrap = self.cluster.bootstrap_servers();
+        let model = self.model_path.to_string_lossy().into_owned();
+        let mut arguments: Vec<String> =
+            ["--model", &model, "--topic", &self.topics.flows, "--group-id", &self.topics.flows]
+                .into_iter()
+                .chain(["--bootstrap-servers", &bootstrap, "--delivery", delivery.name()])
+                .chain(more.iter().copied())
+                .map(Into::into)
+                .collect();
+        if let Some(instance) = instance {
+            arguments.extend(["--group-instance-id".into(), instance.into()]);
+        }
+        let log = self.directory.path().join(format!("detector-{}.log", instance.unwrap_or("member")));
+        Detector::start(&arguments, &log)
+    }
+
+    /// Has rows arrive at `rate` a second with bursts, a fiftieth of them malformed.
+    fn arrive(&self, rate: f64) -> Result<Arriving> {
+        let load = Load { rate: Rate::new(rate)?, malformed: Fraction::new(0.02)?, ..Load::default() };
+        let config = ReplayConfig { load, ..ReplayConfig::new(self.connection(), &self.topics.flows) };
+        let acked = Arc::<Mutex<BTreeSet<Place>>>::default();
+        let receive = {
+            let acked = Arc::clone(&acked);
+            move |receipt: ids_kafka::Receipt| {
+                let mut acked = acked.lock().unwrap_or_else(PoisonError::into_inner);
+                acked.insert((receipt.partition, receipt.offset));
+            }
+        };
+        let replay = Replay::new(config, self.flows.clone(), receive)?;
+        let stop = Shutdown::new();
+        let flag = stop.clone();
+        let run = move || replay.run(Limit::default(), &flag).map(|summary| summary.records);
+        Ok(Arriving { acked, stop, thread: thread::spawn(run) })
+    }
+
+    /// How many rows are done: have a verdict, or with exactly-once a committed offset.
+    fn n_done(&self, delivery: Delivery) -> Result<usize> {
+        let mut n = 0;
+        match delivery {
+            Delivery::AtLeastOnce => {
+                for partition in 0..PARTITIONS {
+                    n += patiently(|| self.watcher.fetch_watermarks(&self.topics.verdicts, partition, REQUEST_WAIT))?.1;
+                }
+            }
+            Delivery::ExactlyOnce => {
+                let mut all = TopicPartitionList::new();
+                for partition in 0..PARTITIONS {
+                    all.add_partition(&self.topics.flows, partition);
+                }
+                let committed = patiently(|| self.watcher.committed_offsets(all.clone(), REQUEST_WAIT))?;
+                for element in committed.elements() {
+                    if let Offset::Offset(offset) = element.offset() {
+                        n += offset;
+                    }
+                }
+            }
+        }
+        usize::try_from(n).context("a count")
+    }
+
+    /// Waits until more than `n` rows are done; how long that took.
+    fn wait_for_more(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<Duration> {
+        let start = Instant::now();
+        while self.n_done(delivery)? <= n {
+            detector.check()?;
+            ensure!(start.elapsed() < PATIENCE, "no verdict within {} s", PATIENCE.as_secs());
+            thread::sleep(Duration::from_millis(5));
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Waits until all rows that arrived are done.
+    fn wait_for_all(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<()> {
+        let (mut done, mut since) = (0, Instant::now());
+        loop {
+            let now_done = self.n_done(delivery)?;
+            if now_done >= n {
+                return Ok(());
+            }
+            if now_done > done {
+                (done, since) = (now_done, Instant::now());
+            }
+            detector.check()?;
+            ensure!(since.elapsed() < PATIENCE, "{done} of {n} rows done, and no more");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    fn recon(&self, acked: &BTreeSet<Place>) -> Result<Report> {
+        recon::check(&self.connection(), &self.topics, acked, &self.model, &AlertPolicy::default())
+    }
+}
+
+/// What `ask` answers, once brokers that went away are back.
+fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(_) if Instant::now() < deadline => thread::sleep(Duration::from_millis(200)),
+            outcome => return Ok(outcome?),
+        }
+    }
+}
+
+/// A client that looks at the group of the detectors, which is named like the topic with flows.
+fn watcher(cluster: &Cluster, group: &str) -> Result<BaseConsumer> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", cluster.bootstrap_servers()).set("group.id", group);
+    Ok(config.create()?)
+}
+
+/// Ends the detector `n_kills` times with `signal` while rows arrive, each time while rows are on their way, and
+/// starts it again each time.
+///
+/// # Errors
+/// Where a detector ends by itself, or does not take up its work.
+pub fn killed(lab: &mut Lab, delivery: Delivery, signal: Signal, n_kills: usize, rate: f64) -> Result<Outcome> {
+    lab.renew()?;
+    let mut rng = StdRng::seed_from_u64(n_kills as u64);
+    let arriving = lab.arrive(rate)?;
+    let (mut kills, mut restarts) = (0, Vec::new());
+    for _ in 0..2 * n_kills {
+        if kills == n_kills {
+            break;
+        }
+        let before = lab.n_done(delivery)?;
+        let mut detector = lab.detector(delivery, Some("detector-0"), &[])?;
+        restarts.push(lab.wait_for_more(delivery, before, &mut detector)?.as_millis() as u64);
+        thread::sleep(Duration::from_millis(rng.random_range(100..1_000)));
+        kills += usize::from(arriving.n_acked() > lab.n_done(delivery)?);
+        match signal {
+            Signal::SIGKILL => detector.kill()?,
+            _ => drop(detector.stop(Duration::from_secs(10))?),
+        }
+    }
+    ensure!(kills == n_kills, "the detector had nothing on its way at {kills} of {} kills", 2 * n_kills);
+    let acked = arriving.finish()?;
+    let mut detector = lab.detector(delivery, Some("detector-0"), &[])?;
+    lab.wait_for_all(delivery, acked.len(), &mut detector)?;
+    detector.stop(Duration::from_secs(10))?;
+    restarts.sort_unstable();
+    Ok(Outcome {
+        test: format!("killed by {signal}"),
+        delivery: delivery.name(),
+        kills,
+        restart_ms_median: restarts.get(restarts.len() / 2).copied(),
+        report: lab.recon(&acked)?,
+    })
+}
+
+/// Stops one of two members for longer than its session, so that it owns partitions no more and does not know, and
+/// lets it go on.
+///
+/// # Errors
+/// As [`killed`].
+pub fn zombie(lab: &mut Lab, delivery: Delivery, n_times: usize, rate: f64) -> Result<Outcome> {
+    lab.renew()?;
+    let session = ["--kafka", "session.timeout.ms=3000", "--kafka", "heartbeat.interval.ms=500"];
+    let arriving = lab.arrive(rate)?;
+    let mut first = lab.detector(delivery, None, &session)?;
+    let mut second = lab.detector(delivery, None, &session)?;
+    lab.wait_for_more(delivery, 0, &mut first)?;
+    thread::sleep(Duration::from_secs(6));
+    let mut kills = 0;
+    for _ in 0..n_times {
+        kills += usize::from(arriving.n_acked() > lab.n_done(delivery)?);
+        first.signal(Signal::SIGSTOP)?;
+        thread::sleep(Duration::from_secs(5));
+        first.signal(Signal::SIGCONT)?;
+        thread::sleep(Duration::from_secs(5));
+    }
+    let acked = arriving.finish()?;
+    lab.wait_for_all(delivery, acked.len(), &mut second)?;
+    // A member that comes back may speak of rows again: let it.
+    thread::sleep(Duration::from_secs(3));
+    first.stop(Duration::from_secs(15))?;
+    second.stop(Duration::from_secs(15))?;
+    let report = lab.recon(&acked)?;
+    Ok(Outcome { test: "zombie".into(), delivery: delivery.name(), kills, restart_ms_median: None, report })
+}
+
+/// Has members join and leave for `length`: one to four of them.
+///
+/// # Errors
+/// As [`killed`].
+pub fn members(lab: &mut Lab, delivery: Delivery, length: Duration, rate: f64) -> Result<Outcome> {
+    lab.renew()?;
+    let session = ["--kafka", "heartbeat.interval.ms=300"];
+    let mut rng = StdRng::seed_from_u64(4);
+    let arriving = lab.arrive(rate)?;
+    let mut members = vec![lab.detector(delivery, None, &session)?];
+    lab.wait_for_more(delivery, 0, &mut members[0])?;
+    let (start, mut n_changes) = (Instant::now(), 0);
+    while start.elapsed() < length {
+        let joins = members.len() == 1 || (members.len() < 4 && rng.random_bool(0.5));
+        if joins {
+            members.push(lab.detector(delivery, None, &session)?);
+        } else {
+            let leaving = members.swap_remove(rng.random_range(0..members.len()));
+            leaving.stop(Duration::from_secs(15))?;
+        }
+        n_changes += 1;
+        thread::sleep(Duration::from_secs(2));
+    }
+    let acked = arriving.finish()?;
+    lab.wait_for_all(delivery, acked.len(), &mut members[0])?;
+    for member in members {
+        member.stop(Duration::from_secs(15))?;
+    }
+    let report = lab.recon(&acked)?;
+    let test = "members join and leave".into();
+    Ok(Outcome { test, delivery: delivery.name(), kills: n_changes, restart_ms_median: None, report })
+}
+
+/// What happens to brokers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerFault {
+    /// One of three is killed and starts again.
+    OneKilled,
+    /// All three are stopped and started, one after the other.
+    Rolling,
+    /// Two of three are killed, so that nothing can be acknowledged, and start again.
+    TwoKilled,
+}
+
+/// Brokers go away and come back while rows arrive.
+///
+/// # Errors
+/// As [`killed`]; where the lab's cluster has a single node.
+pub fn brokers(lab: &mut Lab, delivery: Delivery, fault: BrokerFault, rate: f64) -> Result<Outcome> {
+    lab.renew()?;
+    let arriving = lab.arrive(rate)?;
+    let mut detector = lab.detector(delivery, Some("detector-0"), &[])?;
+    lab.wait_for_more(delivery, 0, &mut detector)?;
+    thread::sleep(Duration::from_secs(1));
+    let away = Duration::from_secs(5);
+    let n = match fault {
+        BrokerFault::OneKilled => {
+            lab.cluster.kill_broker(0)?;
+            thread::sleep(away);
+            lab.cluster.start_broker(0)?;
+            1
+        }
+        BrokerFault::Rolling => {
+            for broker in 0..3 {
+                lab.cluster.stop_broker(broker)?;
+                lab.cluster.start_broker(broker)?;
+                thread::sleep(away);
+            }
+            3
+        }
+        BrokerFault::TwoKilled => {
+            lab.cluster.kill_broker(0)?;
+            lab.cluster.kill_broker(1)?;
+            thread::sleep(away);
+            lab.cluster.start_broker(0)?;
+            lab.cluster.start_broker(1)?;
+            2
+        }
+    };
+    thread::sleep(Duration::from_secs(3));
+    let acked = arriving.finish()?;
+    lab.wait_for_all(delivery, acked.len(), &mut detector)?;
+    detector.stop(Duration::from_secs(15))?;
+    let report = lab.recon(&acked)?;
+    let test = format!("brokers: {fault:?}");
+    Ok(Outcome { test, delivery: delivery.name(), kills: n, restart_ms_median: None, report })
+}
+
+/// A detector that commits before acknowledgement, crashing `n` times: the checker must find records lost.
+///
+/// # Errors
+/// What Kafka says against it.
+pub fn commits_too_early(lab: &mut Lab, n: usize, rate: f64) -> Result<Outcome> {
+    lab.renew()?;
+    let arriving = lab.arrive(rate)?;
+    for _ in 0..n {
+        naive::run(&lab.connection(), &lab.topics, &lab.model, Duration::from_millis(1_500))?;
+    }
+    let acked = arriving.finish()?;
+    let report = lab.recon(&acked)?;
+    let (test, delivery) = ("commits too early".into(), "none");
+    Ok(Outcome { test, delivery, kills: n, restart_ms_median: None, report })
+}
+
+/// # Errors
+/// Where records are lost or anything else is wrong, or there are duplicates that may not be.
+pub fn judge(outcome: &Outcome, may_duplicate: bool) -> Result<()> {
+    if !outcome.report.is_sound() || (!may_duplicate && outcome.report.duplicates > 0) {
+        bail!("{} ({}): {}", outcome.test, outcome.delivery, outcome.report);
+    }
+    Ok(())
+}
