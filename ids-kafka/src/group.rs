@@ -84,6 +84,9 @@ impl ConsumerContext for Group {
             self.fail(Error::kafka("taking or leaving partitions")(error));
         }
         self.metrics.rebalances.add(1);
+        if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            tracing::info!(partitions = ?numbers(partitions), "partitions assigned");
+        }
         self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
     }
 }
@@ -136,6 +139,7 @@ impl Group {
                 Some(Offset::Offset(committed)) => committed.max(next),
                 _ => next,
             };
+            tracing::info!(partition, start, committed = ?known, "taken up after its last verdict");
             let set = partitions.set_partition_offset(&self.topics.flows, partition, Offset::Offset(start));
             set.map_err(Error::kafka("setting the offset of a partition"))?;
         }
@@ -147,6 +151,7 @@ impl Group {
     /// has not heard of this member for too long, nothing more is said.
     fn hand_over(&self, consumer: &GroupConsumer, partitions: &TopicPartitionList) {
         let is_lost = consumer.assignment_lost();
+        tracing::info!(partitions = ?numbers(partitions), is_lost, "handing partitions over");
         let outcome = match &self.promise {
             Promise::AtLeastOnce { flight, .. } => {
                 let outcome =
@@ -264,6 +269,7 @@ impl Group {
                 Ok(())
             }
             Err(error) => {
+                tracing::warn!(%error, ?offsets, "offsets could not be committed");
                 self.metrics.commit_failures.add(1);
                 Err(error)
             }
@@ -299,6 +305,7 @@ impl Group {
         self.outbox.forgive();
         let failed = |error| Error::kafka("going back to the committed offsets")(error);
         let committed = consumer.committed(REQUEST_WAIT).map_err(failed)?;
+        tracing::warn!(offsets = ?committed, "a transaction was aborted; consuming again from the committed offsets");
         for element in committed.elements() {
             let offset = match element.offset() {
                 Offset::Offset(offset) => Offset::Offset(offset),
@@ -312,6 +319,7 @@ impl Group {
 
     /// Notes an error that librdkafka tries to mend by itself.
     pub(crate) fn note_consumer_error(&self, error: &str) {
+        tracing::warn!(error, "consumer");
         self.metrics.note_consumer_error(error);
     }
 

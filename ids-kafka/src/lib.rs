@@ -10,6 +10,8 @@ pub mod error;
 mod flight;
 mod group;
 pub mod headers;
+#[cfg(feature = "cli")]
+pub mod logs;
 pub mod malformed;
 pub mod metrics;
 mod outbox;

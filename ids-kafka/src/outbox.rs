@@ -75,6 +75,7 @@ struct Returned {
 
 impl Returned {
     fn fail(&self, topic: &str, error: KafkaError) {
+        tracing::error!(topic, %error, "a message failed");
         lock(&self.failure).get_or_insert_with(|| (topic.to_owned(), error));
     }
 }
@@ -172,7 +173,7 @@ impl Outbox {
         let is_retriable = |error: &KafkaError| matches!(error, KafkaError::Transaction(e) if e.is_retriable());
         loop {
             match self.producer.commit_transaction(wait) {
-                Err(error) if is_retriable(&error) => {}
+                Err(error) if is_retriable(&error) => tracing::warn!(%error, "committing a transaction again"),
                 outcome => return outcome,
             }
         }

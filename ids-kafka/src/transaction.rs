@@ -89,6 +89,7 @@ impl Transaction {
             std::thread::sleep(Duration::from_micros(200));
         }
         if !open.ticket.is_done() {
+            tracing::warn!(n_records = open.n_records, "messages of a transaction were not acknowledged");
             return self.abort_open();
         }
         let mut list = TopicPartitionList::new();
@@ -99,7 +100,10 @@ impl Transaction {
         let Some(group) = consumer.group_metadata() else { return self.abort_open() };
         match self.outbox.commit_transaction(&list, &group, WAIT) {
             Ok(()) => Ok(Outcome::Committed),
-            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => self.abort_open(),
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
+                tracing::warn!(%error, "a transaction could not be committed");
+                self.abort_open()
+            }
             // Whether it was committed is not known: a new producer with the same id settles it.
             Err(error) => Err(Error::kafka("committing a transaction")(error)),
         }

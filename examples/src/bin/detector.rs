@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use clap::Parser;
 use ids_examples::load_model;
+use ids_kafka::logs::Logs;
 use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, Shutdown, config_file};
 
 /// How often the counts are printed.
@@ -31,6 +32,8 @@ struct Cli {
     schema: Option<String>,
     #[command(flatten)]
     detector: DetectorConfig,
+    #[command(flatten)]
+    logs: Logs,
 }
 
 fn main() -> ExitCode {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
+    cli.logs.start().map_err(anyhow::Error::msg)?;
     let model = load_model(&cli.model, cli.schema.as_deref())?;
     let (version, topic) = (model.version().to_owned(), cli.detector.topic.clone());
     let detector = Detector::new(cli.detector, Arc::new(model))?;
