@@ -5,7 +5,8 @@
 //! is committed only after its verdict is: a detector that is killed loses nothing. See `docs/delivery.md`.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ids_core::{
@@ -17,11 +18,11 @@ use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
 
 use crate::config::{Delivery, DetectorConfig, Topics};
 use crate::error::{Error, Result};
-use crate::flight::{Offsets, Verdicts};
+use crate::flight::{Offsets, Reach, Verdicts};
 use crate::group::{Group, GroupConsumer};
 use crate::headers;
 use crate::metrics::{BatchCounts, DetectorMetrics};
-use crate::outbox::{Outbox, Outgoing, Ticket};
+use crate::outbox::{Outbox, Outgoing, Ticket, lock};
 use crate::shutdown::Shutdown;
 
 /// Most records of a batch: enough to keep the forest's tiles full.
@@ -36,6 +37,10 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 /// Most batches on their way: bounds memory while Kafka does not acknowledge.
 const MOST_BATCHES: usize = 16;
+/// A loop that has not come round for so long hangs.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+const METADATA_WAIT: Duration = Duration::from_secs(2);
+const REQUEST_WAIT: Duration = Duration::from_secs(10);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time to wait for acknowledgements at the end.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
@@ -44,10 +49,104 @@ const SHUTDOWN_WAIT: Duration = Duration::from_secs(30);
 pub struct Detector {
     config: DetectorConfig,
     topics: Topics,
+    scoring: Scoring,
+    handle: Handle,
+}
+
+/// A model with what it takes to score with it.
+#[derive(Clone)]
+struct Scoring {
     model: Arc<Model>,
     alerting: Alerting,
     decoder: Decoder,
+    scorer: Scorer,
+}
+
+impl Scoring {
+    fn new(config: &DetectorConfig, model: Arc<Model>) -> Result<Self> {
+        let (alerting, decoder) = (config.policy().bind(&model)?, Decoder::new(config, &model)?);
+        Ok(Self { alerting, decoder, scorer: model.scorer(), model })
+    }
+}
+
+/// A running detector as others see it: what it counts, how it is, and a way to give it another model.
+#[derive(Clone)]
+pub struct Handle {
+    config: Arc<DetectorConfig>,
+    schema: Arc<Schema>,
     metrics: Arc<DetectorMetrics>,
+    health: Arc<Health>,
+    /// To be taken over between batches.
+    offered: Arc<Mutex<Option<Scoring>>>,
+}
+
+/// How the loop is.
+struct Health {
+    origin: Instant,
+    /// Milliseconds after the origin at which the loop last came round.
+    beat_ms: AtomicU64,
+    is_ending: AtomicBool,
+}
+
+impl Handle {
+    /// What the detector counts.
+    pub fn metrics(&self) -> &Arc<DetectorMetrics> {
+        &self.metrics
+    }
+
+    /// Has the detector score with `model` from the next batch on.
+    ///
+    /// # Errors
+    /// Where it does not fit: another schema, a policy for classes that it lacks. The one before serves on.
+    pub fn offer(&self, model: Arc<Model>) -> Result<()> {
+        let scoring = if model.schema().fields().is_like(self.schema.fields()) {
+            Scoring::new(&self.config, model)
+        } else {
+            let (found, expected) = (model.schema().name(), self.schema.name());
+            Err(Error::Config(format!("the model is of schema `{found}`; the detector reads `{expected}`")))
+        };
+        match scoring {
+            Ok(scoring) => {
+                *lock(&self.offered) = Some(scoring);
+                Ok(())
+            }
+            Err(error) => {
+                self.refuse(&error.to_string());
+                Err(error)
+            }
+        }
+    }
+
+    /// Counts a model that could not even be loaded.
+    pub fn refuse(&self, reason: &str) {
+        tracing::error!(reason, "a model was refused; the one before serves on");
+        self.metrics.model_refusals.add(1);
+    }
+
+    /// # Errors
+    /// Where the loop has not come round for a minute: it hangs.
+    pub fn is_live(&self) -> std::result::Result<(), String> {
+        let silent = self.health.origin.elapsed() - Duration::from_millis(self.health.beat_ms.load(Ordering::Relaxed));
+        if silent < LONGEST_SILENCE {
+            Ok(())
+        } else {
+            Err(format!("the loop stands still since {} s", silent.as_secs()))
+        }
+    }
+
+    /// # Errors
+    /// Where it has not joined its group yet, or is ending.
+    pub fn is_ready(&self) -> std::result::Result<(), String> {
+        self.is_live()?;
+        if self.health.is_ending.load(Ordering::Relaxed) {
+            return Err("it is ending".into());
+        }
+        if self.metrics.rebalances.get() == 0 { Err("it has not joined its group yet".into()) } else { Ok(()) }
+    }
+
+    fn beat(&self) {
+        self.health.beat_ms.store(self.health.origin.elapsed().as_millis() as u64, Ordering::Relaxed);
+    }
 }
 
 /// Decodes the records of the topic.
@@ -118,19 +217,28 @@ impl Detector {
     /// # Errors
     /// [`Error::Core`] where the policy or the columns do not fit the model.
     pub fn new(config: DetectorConfig, model: Arc<Model>) -> Result<Self> {
-        Ok(Self {
-            topics: Topics::of(&config.topic),
-            alerting: config.policy().bind(&model)?,
-            decoder: Decoder::new(&config, &model)?,
-            metrics: Arc::new(DetectorMetrics::default()),
-            config,
-            model,
-        })
+        let metrics = Arc::<DetectorMetrics>::default();
+        metrics.set_model(&model);
+        let health = Health { origin: Instant::now(), beat_ms: AtomicU64::default(), is_ending: AtomicBool::default() };
+        let handle = Handle {
+            config: Arc::new(config.clone()),
+            schema: Arc::clone(model.schema()),
+            metrics,
+            health: Arc::new(health),
+            offered: Arc::default(),
+        };
+        let (topics, scoring) = (Topics::of(&config.topic), Scoring::new(&config, model)?);
+        Ok(Self { topics, scoring, handle, config })
     }
 
     /// What the detector counts.
     pub fn metrics(&self) -> &Arc<DetectorMetrics> {
-        &self.metrics
+        &self.handle.metrics
+    }
+
+    /// The detector as others see it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
     /// Consumes and scores until shutdown is requested, then waits for acknowledgements and commits.
@@ -139,22 +247,30 @@ impl Detector {
     /// [`Error::Kafka`] and [`Error::Topic`] where it cannot start, [`Error::Delivery`] where a message
     /// failed for good: nothing after it is committed.
     pub fn run(&self, shutdown: &Shutdown) -> Result<()> {
-        let transactional_id = self.transactional_id();
+        let (transactional_id, metrics) = (self.transactional_id(), &self.handle.metrics);
         let outbox =
-            Arc::new(Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref())?);
-        let consumer = Group::consumer(&self.config, &self.topics, &outbox, &self.metrics)?;
-        let widths = self.check_topics(&consumer)?;
+            Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref(), metrics)?;
+        let outbox = Arc::new(outbox);
+        let consumer = Group::consumer(&self.config, &self.topics, &outbox, metrics)?;
+        let Some(widths) = self.check_topics(&consumer, shutdown)? else { return Ok(()) };
         consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
 
         let group = consumer.context();
-        let mut decoder = self.decoder.clone();
-        let mut scorer = self.model.scorer();
-        let mut records = FlowRecords::new(Arc::clone(self.model.schema()));
+        let mut scoring = self.scoring.clone();
+        let mut records = FlowRecords::new(Arc::clone(scoring.model.schema()));
         let mut expected = Offsets::new();
         let mut last_commit = Instant::now();
         let mut is_paused = false;
         let mut n_open = 0;
         while !shutdown.is_requested() {
+            self.handle.beat();
+            if let Some(offered) = lock(&self.handle.offered).take() {
+                scoring = offered;
+                records = FlowRecords::new(Arc::clone(scoring.model.schema()));
+                metrics.set_model(&scoring.model);
+                metrics.model_reloads.add(1);
+                tracing::info!(model = scoring.model.version(), "another model scores from here on");
+            }
             let is_full = n_open >= MOST_BATCHES;
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
@@ -162,21 +278,23 @@ impl Detector {
                 is_paused = is_full;
             }
             let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
-            let batch = next_batch(&consumer, &mut decoder, records, wait)?;
+            let batch = next_batch(&consumer, &mut scoring.decoder, records, wait)?;
             self.count(&batch, &mut expected);
             if !batch.messages.is_empty() {
                 let ticket = group.ticket()?;
-                let (verdicts, next) = self.speak(&batch, &mut scorer, &outbox, &ticket, &widths)?;
-                group.push(ticket, verdicts, next, batch.messages.len())?;
+                let (verdicts, reach) = self.speak(&batch, &mut scoring, &outbox, &ticket, &widths)?;
+                group.push(ticket, verdicts, reach, batch.messages.len())?;
             }
             records = batch.records;
             n_open = group.advance(&consumer)?;
+            metrics.set_in_flight(n_open);
             if last_commit.elapsed() >= COMMIT_INTERVAL {
                 // Counted; tried again after the next interval.
                 let _ = group.commit(&consumer);
                 last_commit = Instant::now();
             }
         }
+        self.handle.health.is_ending.store(true, Ordering::Relaxed);
         match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
             0 => Ok(()),
             outstanding => Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() }),
@@ -194,12 +312,19 @@ impl Detector {
         (*delivery == Delivery::ExactlyOnce).then(|| format!("{group_id}-{}", member()))
     }
 
-    /// Checks that the topics exist, and that a verdict can go to the partition of its flow.
-    fn check_topics(&self, consumer: &GroupConsumer) -> Result<Widths> {
+    /// Checks that the topics exist, and that a verdict can go to the partition of its flow. Waits for Kafka, however
+    /// long it is away; `None` if shutdown is requested meanwhile.
+    fn check_topics(&self, consumer: &GroupConsumer, shutdown: &Shutdown) -> Result<Option<Widths>> {
+        while let Err(error) = consumer.fetch_metadata(Some(&self.topics.flows), METADATA_WAIT) {
+            if shutdown.is_requested() {
+                return Ok(None);
+            }
+            self.handle.beat();
+            tracing::warn!(%error, servers = self.config.connection.bootstrap_servers, "waiting for Kafka");
+        }
         let n_partitions = |topic: &str| -> Result<i32> {
             let doing = format!("asking for the partitions of topic `{topic}`");
-            let metadata =
-                consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).map_err(Error::kafka(doing))?;
+            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(Error::kafka(doing))?;
             match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
                 0 => Err(Error::Topic { topic: topic.into(), detail: "it does not exist; create it first".into() }),
                 n => Ok(n as i32),
@@ -211,10 +336,10 @@ impl Detector {
             let detail = format!("it has {verdicts} partitions; it needs the {flows} of `{}`", self.topics.flows);
             return Err(Error::Topic { topic: self.topics.verdicts.clone(), detail });
         }
-        Ok(Widths {
+        Ok(Some(Widths {
             alerts: n_partitions(&self.topics.alerts)?,
             dead_letters: n_partitions(&self.topics.dead_letters)?,
-        })
+        }))
     }
 
     /// Counts the records of a batch, and offsets that were passed over.
@@ -222,11 +347,11 @@ impl Detector {
         // What another member consumed meanwhile is no gap.
         expected.retain(|partition, _| !batch.revoked.contains(partition));
         for Consumed { message, .. } in batch.messages.iter().filter(|consumed| !consumed.is_revoked) {
-            self.metrics.records.add(1);
+            self.handle.metrics.records.add(1);
             let next = expected.insert(message.partition(), message.offset() + 1);
             // A smaller offset is a record seen again after a rebalance: no gap.
             let gap = next.map_or(0, |next| message.offset() - next).max(0);
-            self.metrics.offset_gaps.add(gap as u64);
+            self.handle.metrics.offset_gaps.add(gap as u64);
         }
     }
 
@@ -235,14 +360,18 @@ impl Detector {
     fn speak(
         &self,
         batch: &Batch<'_>,
-        scorer: &mut Scorer,
+        scoring: &mut Scoring,
         outbox: &Outbox,
         ticket: &Arc<Ticket>,
         widths: &Widths,
-    ) -> Result<(Verdicts, Offsets)> {
+    ) -> Result<(Verdicts, Reach)> {
+        let Scoring { model, alerting, scorer, .. } = scoring;
+        let start = Instant::now();
         let scored = scorer.score(&batch.records);
+        self.handle.metrics.batch_seconds.observe(start.elapsed().as_secs_f64());
+        self.handle.metrics.batch_records.observe(batch.messages.len() as f64);
         let mut counts = BatchCounts::default();
-        let mut next = Offsets::new();
+        let mut reach = Reach::default();
         let mut decoded = 0..;
         let mut verdicts = Verdicts::default();
         let unwritable = |error| Error::Config(format!("a verdict cannot be written: {error}"));
@@ -252,18 +381,17 @@ impl Detector {
             if *is_revoked {
                 continue;
             }
-            next.insert(partition, message.offset() + 1);
             let origin = origin(message);
+            reach.add(partition, origin.offset, origin.timestamp_ms);
             let dead_letter = match (index.map(|index| (index, scored.get(index))), error) {
                 (Some((index, Ok(score))), _) => {
-                    let verdict = Verdict::new(&self.model, origin, score);
+                    let verdict = Verdict::new(model, origin, score);
                     *counts.verdicts.entry(verdict.class).or_default() += 1;
                     let key = origin.key();
-                    if self.alerting.raises(&verdict) {
+                    if alerting.raises(&verdict) {
                         counts.alerts += 1;
-                        let alert =
-                            alert::alert(&self.model, &verdict, batch.records.get(index), &score, batch.read_at_ms)
-                                .to_string();
+                        let alert = alert::alert(model, &verdict, batch.records.get(index), &score, batch.read_at_ms)
+                            .to_string();
                         let outgoing = Outgoing {
                             topic: &self.topics.alerts,
                             partition: partition % widths.alerts,
@@ -277,8 +405,8 @@ impl Detector {
                     verdicts.push(partition, key, own_headers(message), write).map_err(unwritable)?;
                     continue;
                 }
-                (Some((_, Err(fault))), _) => DeadLetter::unscored(origin, &fault, self.model.version()),
-                (None, Some(error)) => DeadLetter::undecoded(origin, error, self.model.version()),
+                (Some((_, Err(fault))), _) => DeadLetter::unscored(origin, &fault, model.version()),
+                (None, Some(error)) => DeadLetter::undecoded(origin, error, model.version()),
                 (None, None) => unreachable!("a record is decoded or in error"),
             };
             *counts.dead_letters.entry(dead_letter.kind).or_default() += 1;
@@ -293,8 +421,8 @@ impl Detector {
             let write = |values: &mut Vec<u8>| serde_json::to_writer(values, &dead_letter.marker());
             verdicts.push(partition, origin.key(), own_headers(message), write).map_err(unwritable)?;
         }
-        self.metrics.add_batch(&counts);
-        Ok((verdicts, next))
+        self.handle.metrics.add_batch(&counts);
+        Ok((verdicts, reach))
     }
 }
 

@@ -19,6 +19,34 @@ use crate::outbox::Ticket;
 /// Next offset by partition.
 pub(crate) type Offsets = BTreeMap<i32, i64>;
 
+/// How far a batch goes.
+#[derive(Debug, Default)]
+pub(crate) struct Reach {
+    pub(crate) next: Offsets,
+    /// Timestamp of the last record by partition, in milliseconds since 1970-01-01 UTC.
+    pub(crate) last_ms: BTreeMap<i32, i64>,
+    /// Timestamps of all records that have one.
+    pub(crate) timestamps_ms: Vec<i64>,
+}
+
+impl Reach {
+    /// Adds a record.
+    pub(crate) fn add(&mut self, partition: i32, offset: i64, timestamp_ms: Option<i64>) {
+        self.next.insert(partition, offset + 1);
+        if let Some(timestamp_ms) = timestamp_ms {
+            self.last_ms.insert(partition, timestamp_ms);
+            self.timestamps_ms.push(timestamp_ms);
+        }
+    }
+
+    /// Adds the batch that follows.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.next.extend(other.next);
+        self.last_ms.extend(other.last_ms);
+        self.timestamps_ms.extend(other.timestamps_ms);
+    }
+}
+
 /// Verdicts that wait to be sent.
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
@@ -79,7 +107,7 @@ struct Batch {
     waiting: Option<Verdicts>,
     /// Of the verdicts.
     verdicts: Arc<Ticket>,
-    next: Offsets,
+    reach: Reach,
 }
 
 /// The batches on their way.
@@ -94,8 +122,8 @@ pub(crate) struct Flight {
 
 impl Flight {
     /// Takes a batch whose other messages are sent and counted by `first`.
-    pub(crate) fn push(&mut self, first: Arc<Ticket>, verdicts: Verdicts, next: Offsets) {
-        let batch = Batch { first, waiting: Some(verdicts), verdicts: Ticket::open(), next };
+    pub(crate) fn push(&mut self, first: Arc<Ticket>, verdicts: Verdicts, reach: Reach) {
+        let batch = Batch { first, waiting: Some(verdicts), verdicts: Ticket::open(), reach };
         self.batches.push_back(batch);
     }
 
@@ -104,10 +132,11 @@ impl Flight {
         self.batches.len()
     }
 
-    /// Sends the verdicts whose time has come and moves on over the batches that are done.
+    /// Sends the verdicts whose time has come and moves on over the batches that are done, of which it tells `done`.
     pub(crate) fn advance(
         &mut self,
         mut send: impl FnMut(VerdictMessage<'_>, &Arc<Ticket>) -> Result<()>,
+        mut done: impl FnMut(&Reach),
     ) -> Result<()> {
         for batch in &mut self.batches {
             let Some(verdicts) = &batch.waiting else { continue };
@@ -115,7 +144,7 @@ impl Flight {
                 break;
             }
             // A verdict of a partition that was taken away meanwhile is the new owner's to send.
-            for verdict in verdicts.iter().filter(|verdict| batch.next.contains_key(&verdict.partition)) {
+            for verdict in verdicts.iter().filter(|verdict| batch.reach.next.contains_key(&verdict.partition)) {
                 send(verdict, &batch.verdicts)?;
             }
             batch.waiting = None;
@@ -124,7 +153,8 @@ impl Flight {
         let is_done = |batch: &Batch| batch.waiting.is_none() && batch.verdicts.is_done();
         while self.batches.front().is_some_and(is_done) {
             if let Some(batch) = self.batches.pop_front() {
-                self.done.extend(batch.next);
+                done(&batch.reach);
+                self.done.extend(batch.reach.next);
             }
         }
         Ok(())
@@ -147,7 +177,8 @@ impl Flight {
             self.done.remove(&partition);
             self.committed.remove(&partition);
             for batch in &mut self.batches {
-                batch.next.remove(&partition);
+                batch.reach.next.remove(&partition);
+                batch.reach.last_ms.remove(&partition);
             }
         }
     }
@@ -184,7 +215,7 @@ mod tests {
             }
             let first = Ticket::open();
             self.first.push(Arc::clone(&first));
-            self.flight.push(first, verdicts, next);
+            self.flight.push(first, verdicts, Reach { next, ..Reach::default() });
             self.first.len() - 1
         }
 
@@ -195,7 +226,7 @@ mod tests {
                 sent.push((verdict.partition, verdict.key.to_owned()));
                 Ok(())
             };
-            self.flight.advance(send).expect("nothing fails");
+            self.flight.advance(send, |_| ()).expect("nothing fails");
         }
     }
 
@@ -221,21 +252,21 @@ mod tests {
             first.seal();
             let mut verdicts = Verdicts::default();
             verdicts.push(0, "k".into(), OwnedHeaders::new(), |_| Ok::<(), ()>(())).expect("writes");
-            flight.push(first, verdicts, next);
+            flight.push(first, verdicts, Reach { next, ..Reach::default() });
         }
         let hold = |_: VerdictMessage<'_>, ticket: &Arc<Ticket>| {
             ticket.expect();
             held.push(Arc::clone(ticket));
             Ok(())
         };
-        flight.advance(hold).expect("nothing fails");
+        flight.advance(hold, |_| ()).expect("nothing fails");
         let none = |_: VerdictMessage<'_>, _: &Arc<Ticket>| -> Result<()> { panic!("sent already") };
         // The second is acknowledged, the first is not.
         held.pop().expect("sent").acknowledge();
-        flight.advance(none).expect("nothing fails");
+        flight.advance(none, |_| ()).expect("nothing fails");
         assert_eq!(flight.to_commit(), offsets([]));
         held.pop().expect("sent").acknowledge();
-        flight.advance(none).expect("nothing fails");
+        flight.advance(none, |_| ()).expect("nothing fails");
         assert_eq!(flight.to_commit(), offsets([(0, 20), (1, 5)]));
     }
 

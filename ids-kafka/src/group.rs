@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
 use rdkafka::error::KafkaResult;
+use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::config::{Delivery, DetectorConfig, Resume, Topics, set_defaults};
 use crate::error::{Error, Result};
-use crate::flight::{Flight, Offsets, VerdictMessage, Verdicts};
+use crate::flight::{Flight, Reach, VerdictMessage, Verdicts};
 use crate::metrics::DetectorMetrics;
 use crate::outbox::{Outbox, Outgoing, Ticket, lock};
 use crate::resume::TailReader;
@@ -25,7 +26,9 @@ const REQUEST_WAIT: Duration = Duration::from_secs(10);
 /// Properties of the consumer that the promise of the loop rests on.
 const OWNED: [(&str, &str); 2] = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
 
-const DEFAULTS: [(&str, &str); 9] = [
+const DEFAULTS: [(&str, &str); 10] = [
+    // What lag is counted from.
+    ("statistics.interval.ms", "2000"),
     ("auto.offset.reset", "earliest"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
@@ -62,7 +65,14 @@ enum Promise {
     ExactlyOnce(Mutex<Transaction>),
 }
 
-impl ClientContext for Group {}
+impl ClientContext for Group {
+    fn stats(&self, statistics: Statistics) {
+        let partitions = statistics.topics.get(&self.topics.flows).into_iter().flat_map(|topic| &topic.partitions);
+        let owned = partitions.filter(|(_, partition)| partition.fetch_state == "active" && partition.hi_offset >= 0);
+        self.metrics
+            .note_ends(owned.map(|(&number, partition)| (number, partition.hi_offset, partition.committed_offset)));
+    }
+}
 
 impl ConsumerContext for Group {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
@@ -165,6 +175,7 @@ impl Group {
         if let Err(error) = outcome {
             self.fail(error);
         }
+        self.metrics.forget(&numbers(partitions));
         lock(&self.revoked).extend(numbers(partitions));
     }
 
@@ -182,17 +193,17 @@ impl Group {
     }
 
     /// Takes the verdicts of a batch of `n_records` whose other messages were sent with `ticket`.
-    pub(crate) fn push(&self, ticket: Arc<Ticket>, verdicts: Verdicts, next: Offsets, n_records: usize) -> Result<()> {
+    pub(crate) fn push(&self, ticket: Arc<Ticket>, verdicts: Verdicts, reach: Reach, n_records: usize) -> Result<()> {
         match &self.promise {
             Promise::AtLeastOnce { flight, .. } => {
                 ticket.seal();
-                lock(flight).push(ticket, verdicts, next);
+                lock(flight).push(ticket, verdicts, reach);
             }
             Promise::ExactlyOnce(transaction) => {
                 for verdict in verdicts.iter() {
                     self.send(&verdict, &ticket)?;
                 }
-                lock(transaction).add(next, n_records);
+                lock(transaction).add(reach, n_records);
             }
         }
         Ok(())
@@ -223,7 +234,7 @@ impl Group {
                 self.outbox.resend()?;
                 self.outbox.check()?;
                 let mut flight = lock(flight);
-                flight.advance(|verdict, ticket| self.send(&verdict, ticket))?;
+                flight.advance(|verdict, ticket| self.send(&verdict, ticket), |reach| self.note_done(reach))?;
                 Ok(flight.len())
             }
             Promise::ExactlyOnce(transaction) => {
@@ -283,7 +294,8 @@ impl Group {
             return Ok(());
         }
         match transaction.end(consumer, &self.topics.flows)? {
-            Outcome::Committed => {
+            Outcome::Committed(reach) => {
+                self.note_done(&reach);
                 self.metrics.commits.add(1);
                 Ok(())
             }
@@ -294,7 +306,7 @@ impl Group {
     fn abort(&self, consumer: &GroupConsumer) -> Result<()> {
         let Promise::ExactlyOnce(transaction) = &self.promise else { return Ok(()) };
         match lock(transaction).abort()? {
-            Outcome::Committed => Ok(()),
+            Outcome::Committed(_) => Ok(()),
             Outcome::Aborted => self.rewind(consumer),
         }
     }
@@ -315,6 +327,18 @@ impl Group {
         }
         lock(&self.revoked).extend(numbers(&committed));
         Ok(())
+    }
+
+    /// Notes a batch that is done.
+    fn note_done(&self, reach: &Reach) {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        for timestamp_ms in &reach.timestamps_ms {
+            self.metrics.end_to_end_seconds.observe((now_ms - timestamp_ms).max(0) as f64 / 1000.0);
+        }
+        for (partition, next) in &reach.next {
+            let last_ms = reach.last_ms.get(partition).copied().unwrap_or(now_ms);
+            self.metrics.note_done(*partition, *next, last_ms);
+        }
     }
 
     /// Notes an error that librdkafka tries to mend by itself.

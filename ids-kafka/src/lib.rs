@@ -1,5 +1,7 @@
 #![doc = include_str!("../README.md")]
 
+#[cfg(feature = "admin")]
+pub mod admin;
 pub mod arrivals;
 pub mod config;
 #[cfg(feature = "cli")]
@@ -7,6 +9,7 @@ pub mod config_file;
 pub mod detector;
 pub mod embedded;
 pub mod error;
+pub mod exposition;
 mod flight;
 mod group;
 pub mod headers;
@@ -22,7 +25,7 @@ mod transaction;
 
 pub use arrivals::Arrivals;
 pub use config::{Connection, Delivery, DetectorConfig, Load, ReplayConfig, Resume, Topics};
-pub use detector::Detector;
+pub use detector::{Detector, Handle};
 pub use embedded::EmbeddedKafka;
 pub use error::{Error, Result};
 pub use metrics::DetectorMetrics;

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use ids_core::Model;
+use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
+
+use crate::exposition::Lag;
 use crate::outbox::lock;
 
 /// A count that only grows.
@@ -22,7 +27,7 @@ impl Counter {
 }
 
 /// The counts of one detector.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct DetectorMetrics {
     /// Records consumed.
     pub records: Counter,
@@ -44,13 +49,136 @@ pub struct DetectorMetrics {
     pub rebalances: Counter,
     /// Errors of the consumer that librdkafka tries to mend by itself.
     pub consumer_errors: Counter,
+    /// Messages that Kafka refused for good.
+    pub delivery_errors: Counter,
+    /// Models taken over while running.
+    pub model_reloads: Counter,
+    /// Models refused while running.
+    pub model_refusals: Counter,
+    /// Seconds to score a batch.
+    pub batch_seconds: Histogram,
+    /// Records of a batch.
+    pub batch_records: Histogram,
+    /// Seconds from a record's timestamp to its verdict's acknowledgement.
+    pub end_to_end_seconds: Histogram,
     last_consumer_error: Mutex<Option<String>>,
     assigned: AtomicU64,
+    in_flight: AtomicU64,
+    done: Mutex<BTreeMap<i32, Done>>,
+    lags: Mutex<BTreeMap<i32, Lag>>,
+    model: Mutex<Option<ModelInfo>>,
     verdicts_by_class: Mutex<BTreeMap<String, u64>>,
     dead_letters_by_kind: Mutex<BTreeMap<String, u64>>,
 }
 
+/// The model that serves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The version that verdicts carry.
+    pub version: String,
+    /// SHA-256 of what Spark saved.
+    pub sha256: String,
+    /// Version of the Spark that saved it.
+    pub spark_version: String,
+}
+
+/// How far a partition is done.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    next: i64,
+    /// Timestamp of the last record that is done, in milliseconds since 1970-01-01 UTC.
+    timestamp_ms: i64,
+}
+
+impl Default for DetectorMetrics {
+    fn default() -> Self {
+        Self {
+            records: Counter::default(),
+            verdicts: Counter::default(),
+            alerts: Counter::default(),
+            dead_letters: Counter::default(),
+            batches: Counter::default(),
+            commits: Counter::default(),
+            commit_failures: Counter::default(),
+            offset_gaps: Counter::default(),
+            rebalances: Counter::default(),
+            consumer_errors: Counter::default(),
+            delivery_errors: Counter::default(),
+            model_reloads: Counter::default(),
+            model_refusals: Counter::default(),
+            // From 50 microseconds to half a second.
+            batch_seconds: Histogram::new(exponential_buckets(5e-5, 2.0, 14)),
+            batch_records: Histogram::new(exponential_buckets(1.0, 2.0, 11)),
+            // From a millisecond to half a minute.
+            end_to_end_seconds: Histogram::new(exponential_buckets(1e-3, 2.0, 16)),
+            last_consumer_error: Mutex::default(),
+            assigned: AtomicU64::default(),
+            in_flight: AtomicU64::default(),
+            done: Mutex::default(),
+            lags: Mutex::default(),
+            model: Mutex::default(),
+            verdicts_by_class: Mutex::default(),
+            dead_letters_by_kind: Mutex::default(),
+        }
+    }
+}
+
 impl DetectorMetrics {
+    /// Batches, or transactions, that are not acknowledged.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn set_in_flight(&self, n: usize) {
+        self.in_flight.store(n as u64, Ordering::Relaxed);
+    }
+
+    /// The model that serves.
+    pub fn model(&self) -> Option<ModelInfo> {
+        lock(&self.model).clone()
+    }
+
+    pub(crate) fn set_model(&self, model: &Model) {
+        let provenance = model.provenance();
+        *lock(&self.model) = Some(ModelInfo {
+            version: model.version().into(),
+            sha256: provenance.sha256.clone(),
+            spark_version: provenance.spark_version.clone(),
+        });
+    }
+
+    /// How far each owned partition is behind, by librdkafka's last statistics.
+    pub fn lags(&self) -> BTreeMap<i32, Lag> {
+        lock(&self.lags).clone()
+    }
+
+    /// Notes that the records of `partition` before `next` are done, of which the last has that timestamp.
+    pub(crate) fn note_done(&self, partition: i32, next: i64, timestamp_ms: i64) {
+        lock(&self.done).insert(partition, Done { next, timestamp_ms });
+    }
+
+    /// Notes where the partitions that are owned end: lag is counted from what is done, else from what is committed.
+    pub(crate) fn note_ends(&self, ends: impl IntoIterator<Item = (i32, i64, i64)>) {
+        let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
+        let done = lock(&self.done);
+        let lag = |(partition, end, committed): (i32, i64, i64)| {
+            let done = done.get(&partition);
+            let records = (end - done.map_or(committed.max(0), |done| done.next.max(committed))).max(0);
+            let age_ms = done.filter(|_| records > 0).map_or(0, |done| (now_ms - done.timestamp_ms).max(0));
+            (partition, Lag { records, behind: Duration::from_millis(age_ms as u64) })
+        };
+        *lock(&self.lags) = ends.into_iter().map(lag).collect();
+    }
+
+    /// Forgets partitions that were taken away.
+    pub(crate) fn forget(&self, partitions: &[i32]) {
+        let (mut done, mut lags) = (lock(&self.done), lock(&self.lags));
+        for partition in partitions {
+            done.remove(partition);
+            lags.remove(partition);
+        }
+    }
+
     /// Partitions that the detector owns.
     pub fn assigned_partitions(&self) -> u64 {
         self.assigned.load(Ordering::Acquire)

@@ -14,6 +14,7 @@ use rdkafka::{Timestamp, TopicPartitionList};
 
 use crate::config::{Connection, IDEMPOTENT, set_defaults};
 use crate::error::{Error, Result};
+use crate::metrics::DetectorMetrics;
 
 const DEFAULTS: [(&str, &str); 5] = [
     ("compression.type", "lz4"),
@@ -64,17 +65,18 @@ impl Ticket {
 }
 
 /// What acknowledgements leave for the loop.
-#[derive(Default)]
 struct Returned {
     failure: Mutex<Option<(String, KafkaError)>>,
     /// Dead letters that the broker finds too large, to be cut and sent again.
     too_large: Mutex<Vec<(OwnedMessage, Arc<Ticket>)>>,
     /// Whether dead letters are cut before they are sent: in a transaction they cannot be sent again.
     cuts: AtomicBool,
+    metrics: Arc<DetectorMetrics>,
 }
 
 impl Returned {
     fn fail(&self, topic: &str, error: KafkaError) {
+        self.metrics.delivery_errors.add(1);
         tracing::error!(topic, %error, "a message failed");
         lock(&self.failure).get_or_insert_with(|| (topic.to_owned(), error));
     }
@@ -138,7 +140,12 @@ pub(crate) struct Outgoing<'a> {
 impl Outbox {
     /// A producer; messages to the topic `dead_letters` may be cut. With a transactional id, it fences the producer
     /// that had it before.
-    pub(crate) fn new(connection: &Connection, dead_letters: &str, transactional_id: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(
+        connection: &Connection,
+        dead_letters: &str,
+        transactional_id: Option<&str>,
+        metrics: &Arc<DetectorMetrics>,
+    ) -> Result<Self> {
         let mut config = connection.client(&IDEMPOTENT)?;
         let is_transactional = transactional_id.is_some();
         if let Some(id) = transactional_id {
@@ -146,7 +153,13 @@ impl Outbox {
             set_defaults(&mut config, &TRANSACTIONAL_DEFAULTS);
         }
         set_defaults(&mut config, &DEFAULTS);
-        let (returned, dead_letters) = (Arc::<Returned>::default(), dead_letters.to_owned());
+        let returned = Arc::new(Returned {
+            failure: Mutex::default(),
+            too_large: Mutex::default(),
+            cuts: AtomicBool::default(),
+            metrics: Arc::clone(metrics),
+        });
+        let dead_letters = dead_letters.to_owned();
         let context =
             Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone(), is_transactional };
         let producer: ThreadedProducer<_> =

@@ -11,7 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
 
 use crate::error::{Error, Result};
-use crate::flight::Offsets;
+use crate::flight::Reach;
 use crate::outbox::{Outbox, Ticket};
 
 /// A transaction ends after so long, or after so many records.
@@ -21,9 +21,9 @@ const MOST_RECORDS: usize = 5_000;
 const WAIT: Duration = Duration::from_secs(30);
 
 /// What became of a transaction.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(crate) enum Outcome {
-    Committed,
+    Committed(Reach),
     /// Nothing of it counts: its records are to be consumed again.
     Aborted,
 }
@@ -36,7 +36,7 @@ pub(crate) struct Transaction {
 
 struct Open {
     ticket: Arc<Ticket>,
-    next: Offsets,
+    reach: Reach,
     since: Instant,
     n_records: usize,
 }
@@ -54,14 +54,14 @@ impl Transaction {
         self.outbox.begin_transaction()?;
         let ticket = Ticket::open();
         self.open =
-            Some(Open { ticket: Arc::clone(&ticket), next: Offsets::new(), since: Instant::now(), n_records: 0 });
+            Some(Open { ticket: Arc::clone(&ticket), reach: Reach::default(), since: Instant::now(), n_records: 0 });
         Ok(ticket)
     }
 
     /// Notes a batch whose messages are sent.
-    pub(crate) fn add(&mut self, next: Offsets, n_records: usize) {
+    pub(crate) fn add(&mut self, reach: Reach, n_records: usize) {
         if let Some(open) = &mut self.open {
-            open.next.extend(next);
+            open.reach.extend(reach);
             open.n_records += n_records;
         }
     }
@@ -81,7 +81,7 @@ impl Transaction {
     /// # Errors
     /// Where the producer is fenced or otherwise at its end.
     pub(crate) fn end<C: ConsumerContext>(&mut self, consumer: &impl Consumer<C>, flows: &str) -> Result<Outcome> {
-        let Some(open) = self.open.take() else { return Ok(Outcome::Committed) };
+        let Some(open) = self.open.take() else { return Ok(Outcome::Committed(Reach::default())) };
         open.ticket.seal();
         let deadline = Instant::now() + WAIT;
         while !open.ticket.is_done() && !self.outbox.has_failed() && Instant::now() < deadline {
@@ -93,13 +93,13 @@ impl Transaction {
             return self.abort_open();
         }
         let mut list = TopicPartitionList::new();
-        for (partition, next) in &open.next {
+        for (partition, next) in &open.reach.next {
             let added = list.add_partition_offset(flows, *partition, Offset::Offset(*next));
             added.map_err(Error::kafka("setting the offset of a partition"))?;
         }
         let Some(group) = consumer.group_metadata() else { return self.abort_open() };
         match self.outbox.commit_transaction(&list, &group, WAIT) {
-            Ok(()) => Ok(Outcome::Committed),
+            Ok(()) => Ok(Outcome::Committed(open.reach)),
             Err(KafkaError::Transaction(error)) if error.txn_requires_abort() => {
                 tracing::warn!(%error, "a transaction could not be committed");
                 self.abort_open()
@@ -113,7 +113,7 @@ impl Transaction {
     pub(crate) fn abort(&mut self) -> Result<Outcome> {
         match self.open.take() {
             Some(_) => self.abort_open(),
-            None => Ok(Outcome::Committed),
+            None => Ok(Outcome::Committed(Reach::default())),
         }
     }
 

@@ -1,15 +1,18 @@
 //! The detector on an embedded Kafka: what goes in comes out, once, as a verdict or a dead letter.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ids_core::{Model, Schema};
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::{
-    Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, headers,
+    Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, admin, headers,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -382,4 +385,79 @@ fn csv_rows_are_scored_like_json() {
     stop.request();
     running.join().expect("no panic").expect("stops cleanly");
     assert_eq!(header(&letters[0], "ids.kind"), Some("row_too_short"));
+}
+
+/// Asks the admin server; status and body.
+fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+    let mut stream = TcpStream::connect(address).expect("connects");
+    write!(stream, "{request} HTTP/1.1\r\nHost: ids\r\nConnection: close\r\n\r\n").expect("asks");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+    (status, body.to_owned())
+}
+
+#[test]
+fn operators_see_how_it_is_and_give_it_another_model() {
+    let kafka = kafka();
+    let values: Vec<_> = flows().into_iter().take(300).map(|flow| Some(flow.json.into_bytes())).collect();
+    produce(&kafka, &values);
+    produce(&kafka, &[Some(b"{".to_vec()), Some(Vec::new())]);
+    let first = model();
+    let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), Arc::clone(&first)).expect("new");
+    let handle = detector.handle();
+    let other = Arc::new(Model::load(repository().join("models/unsw-nb15")).expect("loads"));
+    let reload = {
+        let (handle, other, first_try) = (detector.handle(), Arc::clone(&other), AtomicBool::new(true));
+        move || {
+            if first_try.swap(false, Ordering::Relaxed) {
+                handle.refuse("it is damaged");
+                return Err("it is damaged".into());
+            }
+            handle.offer(Arc::clone(&other)).map_err(|error| error.to_string())?;
+            Ok("taken".into())
+        }
+    };
+    let address = admin::serve("127.0.0.1:0".parse().expect("an address"), handle, Arc::new(reload)).expect("listens");
+    assert_eq!(ask(address, "GET /livez").0, 200, "before it has reached Kafka");
+    assert_eq!(ask(address, "GET /readyz"), (503, "it has not joined its group yet\n".into()));
+
+    let stop = Shutdown::new();
+    let flag = stop.clone();
+    let running = thread::spawn(move || detector.run(&flag));
+    assert_eq!(consume(&kafka, "demo.verdicts", 302).len(), 302);
+    assert_eq!(ask(address, "GET /readyz"), (200, "ok\n".into()));
+    let (status, text) = ask(address, "GET /metrics");
+    assert_eq!(status, 200);
+    let sum = |name: &str| -> f64 {
+        let samples = text.lines().filter(|line| line.starts_with(name) && !line.starts_with('#'));
+        samples.map(|line| line.rsplit(' ').next().and_then(|n| n.parse::<f64>().ok()).expect("a number")).sum()
+    };
+    assert_eq!(
+        (sum("ids_records_total"), sum("ids_verdicts_total"), sum("ids_dead_letters_total")),
+        (302.0, 300.0, 2.0)
+    );
+    assert_eq!((sum("ids_end_to_end_seconds_count"), sum("ids_assigned_partitions")), (302.0, 6.0));
+    assert!(text.contains(&format!("ids_model_info{{version=\"{}\"", first.version())), "{text}");
+    assert!(text.contains("ids_dead_letters_total{kind=\"empty\"} 1"), "{text}");
+    assert!(text.ends_with("# EOF\n"));
+
+    assert_eq!(ask(address, "POST /reload"), (422, "it is damaged\n".into()));
+    assert_eq!(ask(address, "POST /reload"), (200, "taken\n".into()));
+    // The loop takes it over between two batches.
+    let start = Instant::now();
+    while !ask(address, "GET /metrics").1.contains(other.version()) {
+        assert!(start.elapsed() < PATIENCE, "the model is taken over");
+        thread::sleep(Duration::from_millis(10));
+    }
+    produce(&kafka, &values);
+    let verdicts = consume(&kafka, "demo.verdicts", 602);
+    stop.request();
+    running.join().expect("no panic").expect("stops cleanly");
+    let by = |version: &str| {
+        let needle = format!("\"model\":\"{version}\"");
+        verdicts.iter().filter(|v| String::from_utf8_lossy(v.payload().expect("a value")).contains(&needle)).count()
+    };
+    assert_eq!((by(first.version()), by(other.version())), (302, 300));
 }

@@ -142,7 +142,7 @@ impl Lab {
         let mut arguments: Vec<String> =
             ["--model", &model, "--topic", &self.topics.flows, "--group-id", &self.topics.flows]
                 .into_iter()
-                .chain(["--bootstrap-servers", &bootstrap, "--delivery", delivery.name()])
+                .chain(["--bootstrap-servers", &bootstrap, "--delivery", delivery.name(), "--listen", "127.0.0.1:0"])
                 .chain(more.iter().copied())
                 .map(Into::into)
                 .collect();

@@ -1,17 +1,21 @@
 //! `detector`: scores the flows of a Kafka topic; verdicts, alerts and dead letters go to topics beside it.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use clap::Parser;
 use ids_examples::load_model;
 use ids_kafka::logs::Logs;
-use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, Shutdown, config_file};
+use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, Handle, Shutdown, admin, config_file};
 
+/// How long the end may take: longer than acknowledgements are waited for.
+const LONGEST_END: Duration = Duration::from_secs(45);
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the counts are printed.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -34,6 +38,12 @@ struct Cli {
     detector: DetectorConfig,
     #[command(flatten)]
     logs: Logs,
+    /// Address of /metrics, /livez, /readyz and POST /reload.
+    #[arg(long, env = "LISTEN", default_value = "127.0.0.1:9464")]
+    listen: SocketAddr,
+    /// Take the model over when its file or directory changes.
+    #[arg(long, env = "WATCH_MODEL")]
+    watch_model: bool,
 }
 
 fn main() -> ExitCode {
@@ -52,11 +62,20 @@ fn run(cli: Cli) -> Result<()> {
     let model = load_model(&cli.model, cli.schema.as_deref())?;
     let (version, topic) = (model.version().to_owned(), cli.detector.topic.clone());
     let detector = Detector::new(cli.detector, Arc::new(model))?;
-    eprintln!("model {version}, topic {topic}");
+    let reload = reload(detector.handle(), cli.model.clone(), cli.schema);
+    let address = admin::serve(cli.listen, detector.handle(), Arc::clone(&reload))?;
+    tracing::info!(model = version, topic, %address, "serving");
 
     let shutdown = Shutdown::new();
     let flag = shutdown.clone();
-    ctrlc::set_handler(move || flag.request())?;
+    ctrlc::set_handler(move || {
+        flag.request();
+        thread::spawn(end_by_force);
+    })?;
+    if cli.watch_model {
+        let flag = shutdown.clone();
+        thread::spawn(move || watch(&cli.model, &reload, &flag));
+    }
     let (metrics, flag) = (Arc::clone(detector.metrics()), shutdown.clone());
     let reporter = thread::spawn(move || report(&metrics, &flag));
     let outcome = detector.run(&shutdown);
@@ -64,6 +83,56 @@ fn run(cli: Cli) -> Result<()> {
     let _ = reporter.join();
     print(detector.metrics());
     Ok(outcome?)
+}
+
+/// A consumer may hang while it closes: what is to be committed is by then, so nothing is lost.
+fn end_by_force() {
+    thread::sleep(LONGEST_END);
+    tracing::error!("it did not end in {} s", LONGEST_END.as_secs());
+    std::process::exit(1);
+}
+
+/// Loads the model again and offers it; the one before serves on where it is refused.
+fn reload(handle: Handle, path: PathBuf, schema: Option<String>) -> Arc<admin::Reload> {
+    Arc::new(move || {
+        let model = load_model(&path, schema.as_deref()).map_err(|error| {
+            let reason = format!("{error:#}");
+            handle.refuse(&reason);
+            reason
+        })?;
+        let version = model.version().to_owned();
+        handle.offer(Arc::new(model)).map_err(|error| error.to_string())?;
+        Ok(format!("model {version} scores from the next batch on"))
+    })
+}
+
+/// Has the model loaded again once its files have changed and come to rest.
+fn watch(path: &Path, reload: &Arc<admin::Reload>, shutdown: &Shutdown) {
+    let mut serving = stamp(path);
+    let mut before = serving.clone();
+    while !shutdown.is_requested() {
+        thread::sleep(WATCH_INTERVAL);
+        let now = stamp(path);
+        if now != serving && now == before {
+            // Logged and counted where it is refused.
+            let _ = reload();
+            serving = now.clone();
+        }
+        before = now;
+    }
+}
+
+/// When, and how long, the files at `path` were last written; a link leads to what it shows.
+fn stamp(path: &Path) -> Vec<(PathBuf, u64, Option<SystemTime>)> {
+    let Ok(metadata) = std::fs::metadata(path) else { return Vec::new() };
+    if !metadata.is_dir() {
+        let real = path.canonicalize().unwrap_or_else(|_| path.into());
+        return vec![(real, metadata.len(), metadata.modified().ok())];
+    }
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    let mut all: Vec<_> = entries.flat_map(|entry| stamp(&entry.path())).collect();
+    all.sort();
+    all
 }
 
 fn report(metrics: &DetectorMetrics, shutdown: &Shutdown) {

@@ -1,0 +1,108 @@
+//! The metrics of a detector as Prometheus scrapes them (OpenMetrics text).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::registry::Registry;
+
+use crate::metrics::{Counter, DetectorMetrics};
+
+/// `Content-Type` of [`text`].
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The metrics now; all names start with `ids_`.
+pub fn text(metrics: &Arc<DetectorMetrics>) -> String {
+    let mut registry = Registry::with_prefix("ids");
+    registry.register_collector(Box::new(Exposed(Arc::clone(metrics))));
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = encode(&mut text, &registry);
+    text
+}
+
+#[derive(Debug)]
+struct Exposed(Arc<DetectorMetrics>);
+
+impl Collector for Exposed {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let metrics = &*self.0;
+        let mut count = |name: &str, help: &str, counter: &Counter| {
+            let counter = ConstCounter::new(counter.get());
+            counter.encode(to.encode_descriptor(name, help, None, counter.metric_type())?)
+        };
+        count("records", "Records consumed.", &metrics.records)?;
+        count("batches", "Batches scored.", &metrics.batches)?;
+        count("alerts", "Alerts sent.", &metrics.alerts)?;
+        count("commits", "Commits of offsets that Kafka confirmed.", &metrics.commits)?;
+        count("commit_failures", "Commits that failed and were tried again.", &metrics.commit_failures)?;
+        count("offset_gaps", "Offsets passed over because their records were gone.", &metrics.offset_gaps)?;
+        count("rebalances", "Rebalances of the consumer group seen.", &metrics.rebalances)?;
+        count("consumer_errors", "Errors of the consumer, mended by itself.", &metrics.consumer_errors)?;
+        count("delivery_errors", "Messages that Kafka refused for good.", &metrics.delivery_errors)?;
+        count("model_reloads", "Models taken over while running.", &metrics.model_reloads)?;
+        count("model_refusals", "Models refused while running; the one before serves on.", &metrics.model_refusals)?;
+
+        for (name, help, label, counts) in [
+            ("verdicts", "Verdicts sent, by predicted class.", "class", metrics.verdicts_by_class()),
+            ("dead_letters", "Dead letters sent, by kind of fault.", "kind", metrics.dead_letters_by_kind()),
+        ] {
+            let of_type = ConstCounter::new(0u64).metric_type();
+            let mut family = to.encode_descriptor(name, help, None, of_type)?;
+            for (value, n) in counts {
+                ConstCounter::new(n).encode(family.encode_family(&[(label, value.as_str())])?)?;
+            }
+        }
+
+        let of_type = ConstGauge::new(0i64).metric_type();
+        let assigned = ConstGauge::new(metrics.assigned_partitions() as i64);
+        assigned.encode(to.encode_descriptor("assigned_partitions", "Partitions owned.", None, of_type)?)?;
+        let in_flight = ConstGauge::new(metrics.in_flight() as i64);
+        let help = "Batches or transactions that are not acknowledged.";
+        in_flight.encode(to.encode_descriptor("in_flight_batches", help, None, of_type)?)?;
+        let lags = metrics.lags();
+        let mut family =
+            to.encode_descriptor("lag_records", "Records of a partition that are not done.", None, of_type)?;
+        for (partition, lag) in &lags {
+            let value = ConstGauge::new(lag.records);
+            value.encode(family.encode_family(&[("partition", partition.to_string().as_str())])?)?;
+        }
+        let help = "Age of the last record done of a partition that is behind.";
+        let mut family = to.encode_descriptor("lag_seconds", help, None, of_type)?;
+        for (partition, lag) in &lags {
+            let value = ConstGauge::new(lag.behind.as_secs_f64());
+            value.encode(family.encode_family(&[("partition", partition.to_string().as_str())])?)?;
+        }
+        if let Some(model) = metrics.model() {
+            let mut family = to.encode_descriptor("model_info", "The model that serves.", None, of_type)?;
+            let labels =
+                [("version", model.version.as_str()), ("sha256", &model.sha256), ("spark", &model.spark_version)];
+            ConstGauge::new(1i64).encode(family.encode_family(&labels)?)?;
+        }
+        for (name, help, histogram) in [
+            ("batch_seconds", "Time to score a batch.", &metrics.batch_seconds),
+            ("batch_records", "Records of a batch.", &metrics.batch_records),
+            (
+                "end_to_end_seconds",
+                "From a record's timestamp to its verdict's acknowledgement.",
+                &metrics.end_to_end_seconds,
+            ),
+        ] {
+            histogram.encode(to.encode_descriptor(name, help, None, histogram.metric_type())?)?;
+        }
+        Ok(())
+    }
+}
+
+/// How far a partition is behind.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Lag {
+    /// Records that are not done.
+    pub records: i64,
+    /// Age of the last record that is done; 0 where none is left to do.
+    pub behind: Duration,
+}
