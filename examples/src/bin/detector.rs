@@ -78,6 +78,8 @@ fn run(cli: Cli) -> Result<()> {
     }
     let (metrics, flag) = (Arc::clone(detector.metrics()), shutdown.clone());
     let reporter = thread::spawn(move || report(&metrics, &flag));
+    let handle = detector.handle();
+    thread::spawn(move || end_if_it_hangs(&handle));
     let outcome = detector.run(&shutdown);
     shutdown.request();
     let _ = reporter.join();
@@ -90,6 +92,18 @@ fn end_by_force() {
     thread::sleep(LONGEST_END);
     tracing::error!("it did not end in {} s", LONGEST_END.as_secs());
     std::process::exit(1);
+}
+
+/// librdkafka may wait without end for a transaction's coordinator that went away. Ended and started again, the
+/// detector goes on from what is committed.
+fn end_if_it_hangs(handle: &Handle) {
+    loop {
+        thread::sleep(WATCH_INTERVAL);
+        if let Err(reason) = handle.is_live() {
+            tracing::error!(reason, "ending, to be started again");
+            std::process::exit(1);
+        }
+    }
 }
 
 /// Loads the model again and offers it; the one before serves on where it is refused.

@@ -81,7 +81,8 @@ fn run(cli: &Cli) -> Result<()> {
         let start = Instant::now();
         eprintln!("[{}/{}] {name}", i + 1, plans.len());
         let judged = run(&mut lab).and_then(|outcome| {
-            eprintln!("  {:.0} s, {} faults: {}", start.elapsed().as_secs_f64(), outcome.kills, outcome.report);
+            let (seconds, Outcome { kills, restarts, report, .. }) = (start.elapsed().as_secs_f64(), &outcome);
+            eprintln!("  {seconds:.0} s, {kills} faults, {restarts} restarts: {report}");
             if let Some(median) = outcome.restart_ms_median {
                 eprintln!("  first verdict {median} ms after a start (median)");
             }
