@@ -9,7 +9,6 @@ use anyhow::{Context, Result};
 use hdrhistogram::Histogram;
 use ids_core::{ConfusionMatrix, Model, Quality};
 use ids_kafka::{Connection, Receipt, Shutdown, Topics, headers};
-use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, TopicPartitionList};
@@ -225,11 +224,8 @@ pub fn observe(
     ledger: &Ledger,
     stop: &Shutdown,
 ) -> Result<()> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &connection.bootstrap_servers).set("group.id", "ids-observer");
-    for (name, value) in &connection.properties {
-        config.set(name, value);
-    }
+    let mut config = connection.client_config()?;
+    config.set("group.id", "ids-observer");
     let consumer: BaseConsumer = config.create().context("cannot create the observer's consumer")?;
     let mut everything = TopicPartitionList::new();
     for topic in [&topics.verdicts, &topics.alerts, &topics.dead_letters] {

@@ -3,7 +3,13 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
+use ids_kafka::read::read_all;
+use ids_kafka::{EmbeddedKafka, Topics};
+use rdkafka::ClientConfig;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
 fn repository() -> PathBuf {
@@ -227,4 +233,61 @@ fn the_demo_loses_nothing() {
     assert!(report["quality"]["false_alarm_rate"].as_f64().expect("a figure") < 0.05);
     // What the detector said is what the model says of these flows.
     assert!((report["quality"]["accuracy"].as_f64().expect("a figure") - 0.87).abs() < 0.05, "{report}");
+}
+
+#[test]
+fn dead_letters_are_counted_listed_and_sent_again() {
+    let kafka = EmbeddedKafka::start(1).expect("starts");
+    kafka.create(&Topics::of("demo"), 2).expect("creates topics");
+    let servers = kafka.connection().bootstrap_servers;
+    let producer: BaseProducer = ClientConfig::new().set("bootstrap.servers", &servers).create().expect("a producer");
+    for (offset, kind, value) in [("0", "empty", ""), ("1", "truncated", "{\"dur\":"), ("2", "truncated", "{")] {
+        let fields = [("ids.topic", "demo"), ("ids.partition", "0"), ("ids.offset", offset), ("ids.kind", kind)];
+        let more = [("ids.detail", "it ends early"), ("ids.label", "DoS"), ("mine", "kept")];
+        let headers = fields
+            .iter()
+            .chain(&more)
+            .fold(OwnedHeaders::new(), |all, (key, value)| all.insert(Header { key, value: Some(*value) }));
+        let record = BaseRecord::<str, str>::to("demo.dlq").key("k").payload(value).headers(headers);
+        producer.send(record).map_err(|(error, _)| error).expect("queues");
+    }
+    producer.flush(Duration::from_secs(30)).expect("flushes");
+
+    let dlq = |arguments: &[&str]| {
+        let all: Vec<_> = ["dlq"].iter().chain(arguments).chain(&["--bootstrap-servers", &servers]).copied().collect();
+        succeed("ids", &all)
+    };
+    let counted = dlq(&["count"]);
+    let words: Vec<_> = counted.split_whitespace().collect();
+    assert_eq!(words, ["empty", "1", "truncated", "2", "all", "3"]);
+    let listed = dlq(&["list", "--kind", "truncated"]);
+    assert!(listed.contains("demo/0/1  truncated  it ends early  {\\\"dur\\\":"), "{listed}");
+    assert_eq!(listed.lines().count(), 2);
+    assert_eq!(dlq(&["replay", "--kind", "truncated"]), "2 records sent to demo\n");
+
+    let mut again = Vec::new();
+    read_all(&kafka.connection(), "demo", |message| again.push(message.detach())).expect("reads");
+    assert_eq!(again.len(), 2);
+    for message in &again {
+        let names: Vec<_> = message.headers().expect("headers").iter().map(|header| header.key).collect();
+        assert_eq!((message.key(), names.as_slice()), (Some(&b"k"[..]), &["ids.label", "mine"][..]));
+    }
+}
+
+#[test]
+fn the_settings_in_force_are_shown_without_secrets() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("detector.toml");
+    std::fs::write(&file, "topic = \"flows\"\nclass-threshold = [\"DoS=0.8\"]\n").expect("writes");
+    let config = file.to_str().expect("a path");
+    let arguments = ["--config", config, "--group-id", "mine", "--kafka", "sasl.password=s3cret", "--print-config"];
+    let shown = succeed("detector", &arguments);
+    for expected in ["topic = \"flows\"", "group-id = \"mine\"", "DoS=0.8", "delivery = \"at-least-once\"", "not shown"]
+    {
+        assert!(shown.contains(expected), "{expected} in {shown}");
+    }
+    assert!(!shown.contains("s3cret"), "{shown}");
+    // It is a configuration file itself.
+    std::fs::write(&file, shown.replace("kafka = [\"sasl.password=(not shown)\"]\n", "")).expect("writes");
+    succeed("detector", &["--config", config, "--print-config"]);
 }

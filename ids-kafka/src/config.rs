@@ -88,19 +88,38 @@ pub struct Connection {
     /// A librdkafka property, name=value; can be given more than once (e.g. security.protocol=SASL_SSL).
     #[cfg_attr(feature = "cli", arg(long = "kafka", value_name = "NAME=VALUE", value_parser = property))]
     pub properties: Vec<(String, String)>,
+    /// A librdkafka property whose value is in a file, name=path: for passwords and keys, which then are in no command
+    /// line, environment or log (e.g. sasl.password=/run/secrets/kafka).
+    #[cfg_attr(feature = "cli", arg(long = "kafka-secret", value_name = "NAME=FILE", value_parser = property))]
+    pub secrets: Vec<(String, String)>,
 }
 
 impl Connection {
     /// A connection to the brokers at `bootstrap_servers`.
     pub fn new(bootstrap_servers: impl Into<String>) -> Self {
-        Self { bootstrap_servers: bootstrap_servers.into(), properties: Vec::new() }
+        Self { bootstrap_servers: bootstrap_servers.into(), properties: Vec::new(), secrets: Vec::new() }
+    }
+
+    /// librdkafka's configuration of a client that only has to reach Kafka.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names a property that cannot be set, or a secret's file that cannot be read.
+    pub fn client_config(&self) -> Result<ClientConfig> {
+        self.client(&[])
     }
 
     /// librdkafka's configuration: `owned` properties, on which delivery rests, and the user's.
     pub(crate) fn client(&self, owned: &[(&str, &str)]) -> Result<ClientConfig> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap_servers);
-        for (name, value) in &self.properties {
+        let mut properties = self.properties.clone();
+        for (name, path) in &self.secrets {
+            let secret = std::fs::read_to_string(path)
+                .map_err(|error| Error::Config(format!("the secret `{name}` in {path}: {error}")))?;
+            // Editors end a file with a newline that is no part of the secret.
+            properties.push((name.clone(), secret.trim_end_matches(['\r', '\n']).to_owned()));
+        }
+        for (name, value) in &properties {
             if name == "bootstrap.servers" || owned.iter().any(|(owned, _)| owned == name) {
                 let detail = format!("the property `{name}` cannot be set: that nothing is lost rests on it");
                 return Err(Error::Config(detail));
@@ -333,6 +352,20 @@ mod tests {
         assert!("1.01".parse::<Fraction>().is_err());
         assert!(property("no equals sign").is_err());
         assert!(class_threshold("DoS=2").is_err());
+    }
+
+    #[test]
+    fn a_secret_is_read_from_its_file() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), "s3cret\n").expect("writes");
+        let path = file.path().display().to_string();
+        let mut connection = Connection::new("127.0.0.1:9092");
+        connection.secrets.push(("sasl.password".into(), path.clone()));
+        assert_eq!(connection.client_config().expect("a configuration").get("sasl.password"), Some("s3cret"));
+        assert!(!format!("{connection:?}").contains("s3cret"));
+        drop(file);
+        let error = connection.client_config().expect_err("no file").to_string();
+        assert!(error.contains(&path) && error.contains("sasl.password"), "{error}");
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::path::Path;
 use clap::error::ErrorKind;
 use clap::{Command, CommandFactory, FromArgMatches};
 
-/// Parses the command line of `P`, which must have an argument `config` for the path of the file.
+/// Parses the command line of `P`, which must have an argument `config` for the path of the file. With the flag
+/// `--print-config`, if it has that, it prints the settings in force and ends the process, as `--help` does.
 ///
 /// # Errors
 /// clap's own, and where the file cannot be read, is no TOML or has an unknown key.
@@ -23,6 +24,10 @@ pub fn parse<P: CommandFactory + FromArgMatches>(
         command = with_defaults(command, &path)?;
     }
     let mut matches = command.try_get_matches_from_mut(&arguments)?;
+    if matches.try_get_one::<bool>("print_config").ok().flatten() == Some(&true) {
+        print!("{}", effective(&command, &matches));
+        std::process::exit(0);
+    }
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
@@ -47,6 +52,42 @@ fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Err
         command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
     }
     Ok(command)
+}
+
+/// The settings in force, as a configuration file; secrets given on the command line are not shown.
+fn effective(command: &Command, matches: &clap::ArgMatches) -> String {
+    let mut table = toml::Table::new();
+    for argument in command.get_arguments() {
+        let (Some(flag), id) = (argument.get_long(), argument.get_id().as_str()) else { continue };
+        if ["config", "print-config", "help", "version"].contains(&flag) {
+            continue;
+        }
+        if !argument.get_action().takes_values() {
+            if matches.get_flag(id) {
+                table.insert(flag.into(), true.into());
+            }
+            continue;
+        }
+        let raw = matches.get_raw(id).into_iter().flatten();
+        let mut values: Vec<toml::Value> = raw.map(|value| shown(&value.to_string_lossy()).into()).collect();
+        let is_list = matches!(argument.get_action(), clap::ArgAction::Append);
+        match values.len() {
+            0 => {}
+            1 if !is_list => drop(table.insert(flag.into(), values.remove(0))),
+            _ => drop(table.insert(flag.into(), values.into())),
+        }
+    }
+    table.to_string()
+}
+
+/// A value, without what is secret in a property `name=secret`.
+fn shown(value: &str) -> String {
+    match value.split_once('=') {
+        Some((name, _)) if name.ends_with("password") || name.ends_with(".pem") || name.contains("secret") => {
+            format!("{name}=(not shown)")
+        }
+        _ => value.to_owned(),
+    }
 }
 
 fn as_argument(value: &toml::Value) -> String {

@@ -252,7 +252,7 @@ impl Detector {
             Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref(), metrics)?;
         let outbox = Arc::new(outbox);
         let consumer = Group::consumer(&self.config, &self.topics, &outbox, metrics)?;
-        let Some(widths) = self.check_topics(&consumer, shutdown)? else { return Ok(()) };
+        let Some(widths) = self.check_topics(&consumer, &outbox, shutdown)? else { return Ok(()) };
         consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
 
         let group = consumer.context();
@@ -313,12 +313,13 @@ impl Detector {
     }
 
     /// Checks that the topics exist, and that a verdict can go to the partition of its flow. Waits for Kafka, however
-    /// long it is away; `None` if shutdown is requested meanwhile.
-    fn check_topics(&self, consumer: &GroupConsumer, shutdown: &Shutdown) -> Result<Option<Widths>> {
+    /// long it is away, unless it refuses us; `None` if shutdown is requested meanwhile.
+    fn check_topics(&self, consumer: &GroupConsumer, outbox: &Outbox, shutdown: &Shutdown) -> Result<Option<Widths>> {
         while let Err(error) = consumer.fetch_metadata(Some(&self.topics.flows), METADATA_WAIT) {
             if shutdown.is_requested() {
                 return Ok(None);
             }
+            outbox.check_access()?;
             self.handle.beat();
             tracing::warn!(%error, servers = self.config.connection.bootstrap_servers, "waiting for Kafka");
         }

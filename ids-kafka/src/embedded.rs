@@ -41,6 +41,6 @@ impl EmbeddedKafka {
     /// How to reach it. An empty fetch makes the mock sleep for its whole wait, so that is kept short.
     pub fn connection(&self) -> Connection {
         let properties = vec![("fetch.wait.max.ms".into(), "10".into())];
-        Connection { bootstrap_servers: self.0.bootstrap_servers(), properties }
+        Connection { properties, ..Connection::new(self.0.bootstrap_servers()) }
     }
 }

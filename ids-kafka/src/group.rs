@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -66,6 +66,10 @@ enum Promise {
 }
 
 impl ClientContext for Group {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(reason, %error, "consumer");
+    }
+
     fn stats(&self, statistics: Statistics) {
         let partitions = statistics.topics.get(&self.topics.flows).into_iter().flat_map(|topic| &topic.partitions);
         let owned = partitions.filter(|(_, partition)| partition.fetch_state == "active" && partition.hi_offset >= 0);

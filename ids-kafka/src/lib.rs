@@ -18,6 +18,7 @@ pub mod logs;
 pub mod malformed;
 pub mod metrics;
 mod outbox;
+pub mod read;
 pub mod replay;
 mod resume;
 pub mod shutdown;

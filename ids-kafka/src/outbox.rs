@@ -67,6 +67,8 @@ impl Ticket {
 /// What acknowledgements leave for the loop.
 struct Returned {
     failure: Mutex<Option<(String, KafkaError)>>,
+    /// Why Kafka would not have us: a wrong password or certificate.
+    refusal: Mutex<Option<(String, KafkaError)>>,
     /// Dead letters that the broker finds too large, to be cut and sent again.
     too_large: Mutex<Vec<(OwnedMessage, Arc<Ticket>)>>,
     /// Whether dead letters are cut before they are sent: in a transaction they cannot be sent again.
@@ -89,7 +91,16 @@ struct Acknowledgements {
     is_transactional: bool,
 }
 
-impl ClientContext for Acknowledgements {}
+impl ClientContext for Acknowledgements {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(reason, %error, "producer");
+        let refusals =
+            [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SaslAuthenticationFailed, RDKafkaErrorCode::SSL];
+        if error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code)) {
+            lock(&self.returned.refusal).get_or_insert_with(|| (reason.to_owned(), error));
+        }
+    }
+}
 
 impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = Arc<Ticket>;
@@ -155,6 +166,7 @@ impl Outbox {
         set_defaults(&mut config, &DEFAULTS);
         let returned = Arc::new(Returned {
             failure: Mutex::default(),
+            refusal: Mutex::default(),
             too_large: Mutex::default(),
             cuts: AtomicBool::default(),
             metrics: Arc::clone(metrics),
@@ -273,6 +285,14 @@ impl Outbox {
             self.hand_over(cut(whole), &ticket)?;
         }
         Ok(())
+    }
+
+    /// Whether Kafka refused the connection. What is wrong from the start does not get better by waiting.
+    pub(crate) fn check_access(&self) -> Result<()> {
+        match lock(&self.returned.refusal).take() {
+            None => Ok(()),
+            Some((reason, error)) => Err(Error::kafka(format!("connecting: {reason}"))(error)),
+        }
     }
 
     /// Whether any message failed for good.

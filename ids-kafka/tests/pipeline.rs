@@ -461,3 +461,67 @@ fn operators_see_how_it_is_and_give_it_another_model() {
     };
     assert_eq!((by(first.version()), by(other.version())), (302, 300));
 }
+
+/// What librdkafka is to mend by itself is mended: no record is lost, none has two verdicts, nobody starts again.
+#[test]
+fn errors_of_brokers_are_mended() {
+    use RDKafkaRespErr::*;
+    let cases = [
+        (RDKafkaApiKey::Produce, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
+        (RDKafkaApiKey::Produce, RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT),
+        (RDKafkaApiKey::Produce, RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS),
+        (RDKafkaApiKey::Fetch, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
+        (RDKafkaApiKey::OffsetCommit, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS),
+        (RDKafkaApiKey::OffsetCommit, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
+        (RDKafkaApiKey::Heartbeat, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS),
+    ];
+    let kafka = kafka();
+    let running = Running::start(&kafka);
+    let values: Vec<_> = flows().into_iter().take(120).map(|flow| Some(flow.json.into_bytes())).collect();
+    for (round, (request, error)) in cases.into_iter().enumerate() {
+        // The producer of the test must not meet them.
+        produce(&kafka, &values);
+        kafka.cluster().request_errors(request, &[error; 5]);
+        let n = 120 * (round + 1);
+        let verdicts = consume(&kafka, "demo.verdicts", n);
+        kafka.cluster().clear_request_errors(request);
+        let mut keys: Vec<_> = verdicts.iter().map(|verdict| verdict.key().expect("a key").to_vec()).collect();
+        keys.sort();
+        keys.dedup();
+        assert_eq!((verdicts.len(), keys.len()), (n, n), "{request:?} {error:?}");
+    }
+    running.stop().expect("stops cleanly");
+}
+
+/// 10,000 malformed records of twelve kinds among as many good ones.
+#[test]
+fn poison_ends_in_the_dead_letter_topic_and_stops_nothing() {
+    let kafka = kafka();
+    let load = Load {
+        rate: "20000".parse().expect("a rate"),
+        malformed: "0.5".parse().expect("a share"),
+        burst_prob: "0".parse().expect("a share"),
+        ..Load::default()
+    };
+    let config = ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") };
+    let (sender, receipts) = std::sync::mpsc::channel();
+    let replay = Replay::new(config, flows(), move |receipt| sender.send(receipt).expect("sends")).expect("a replay");
+    let running = Running::start(&kafka);
+    replay.run(Limit { records: Some(20_000), duration: None }, &Shutdown::new()).expect("runs");
+    drop(replay);
+    let mut malformed = BTreeMap::new();
+    for receipt in receipts.iter().filter_map(|receipt| receipt.malformed) {
+        *malformed.entry(receipt).or_insert(0u64) += 1;
+    }
+    let n_malformed: u64 = malformed.values().sum();
+    assert!(malformed.len() >= 12 && (9_500..10_500).contains(&n_malformed), "{malformed:?}");
+    let start = Instant::now();
+    let metrics = &running.metrics;
+    while metrics.verdicts.get() + metrics.dead_letters.get() < 20_000 {
+        assert!(start.elapsed() < PATIENCE, "{} verdicts, {}", metrics.verdicts.get(), metrics.dead_letters.get());
+        thread::sleep(Duration::from_millis(20));
+    }
+    let counts = (metrics.records.get(), metrics.verdicts.get(), metrics.dead_letters.get());
+    assert_eq!(counts, (20_000, 20_000 - n_malformed, n_malformed));
+    running.stop().expect("stops cleanly");
+}

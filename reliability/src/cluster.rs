@@ -42,6 +42,28 @@ pub enum Shape {
     Full,
 }
 
+/// Another way to a broker than the plain one.
+#[derive(Debug, Clone)]
+pub struct Listener {
+    /// Its name, in capitals.
+    pub name: &'static str,
+    /// SSL or SASL_SSL.
+    pub protocol: &'static str,
+    /// Its port on loopback.
+    pub port: u16,
+}
+
+/// What a cluster has beside the usual.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Properties of each broker.
+    pub properties: Vec<(String, String)>,
+    /// Further listeners; of a single node.
+    pub listeners: Vec<Listener>,
+    /// Name and password of a user of SCRAM-SHA-512.
+    pub scram_user: Option<(String, String)>,
+}
+
 /// A running cluster; its processes end when it is dropped.
 pub struct Cluster {
     directory: PathBuf,
@@ -59,11 +81,11 @@ struct Node {
 }
 
 impl Cluster {
-    /// Starts a cluster whose data and logs are in `directory`, with `properties` added to those of each broker.
+    /// Starts a cluster whose data and logs are in `directory`.
     ///
     /// # Errors
     /// Where Kafka's jars or Java are missing, or a node does not start: the message names its log.
-    pub fn start(directory: &Path, shape: Shape, properties: &[(&str, &str)]) -> Result<Self> {
+    pub fn start(directory: &Path, shape: Shape, options: &Options) -> Result<Self> {
         if let Some(reason) = missing() {
             bail!(reason);
         }
@@ -91,8 +113,8 @@ impl Cluster {
             });
         }
         let mut cluster = Self { directory: directory.into(), nodes, n_brokers };
-        cluster.configure(shape, properties)?;
-        cluster.format()?;
+        cluster.configure(shape, options)?;
+        cluster.format(options)?;
         for node in 0..cluster.nodes.len() {
             cluster.launch(node)?;
         }
@@ -168,7 +190,7 @@ impl Cluster {
         config
     }
 
-    fn configure(&self, shape: Shape, properties: &[(&str, &str)]) -> Result<()> {
+    fn configure(&self, shape: Shape, options: &Options) -> Result<()> {
         let is_single = matches!(shape, Shape::Single);
         let controller_port = if is_single { free_port()? } else { 0 };
         let voters: Vec<_> = if is_single {
@@ -179,6 +201,11 @@ impl Cluster {
         };
         let replication = self.n_brokers.to_string();
         let in_sync = self.n_brokers.min(2).to_string();
+        let further = |of: &dyn Fn(&Listener) -> String| -> String {
+            options.listeners.iter().map(|listener| format!(",{}", of(listener))).collect()
+        };
+        let addresses = further(&|Listener { name, port, .. }| format!("{name}://127.0.0.1:{port}"));
+        let protocols = further(&|Listener { name, protocol, .. }| format!("{name}:{protocol}"));
         for (id, node) in self.nodes.iter().enumerate() {
             let directory = self.directory.join(&node.name);
             fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
@@ -186,7 +213,7 @@ impl Cluster {
             let (roles, listeners) = match (is_single, node.is_broker) {
                 (true, _) => (
                     "broker,controller",
-                    format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}"),
+                    format!("PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}{addresses}"),
                 ),
                 (false, true) => ("broker", format!("PLAINTEXT://127.0.0.1:{port}")),
                 (false, false) => ("controller", format!("CONTROLLER://127.0.0.1:{port}")),
@@ -197,7 +224,7 @@ impl Cluster {
                 format!("controller.quorum.voters={}", voters.join(",")),
                 "controller.listener.names=CONTROLLER".into(),
                 format!("listeners={listeners}"),
-                "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT".into(),
+                format!("listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT{protocols}"),
                 format!("log.dirs={}", directory.join("data").display()),
                 "group.initial.rebalance.delay.ms=0".into(),
                 "group.min.session.timeout.ms=1000".into(),
@@ -211,8 +238,8 @@ impl Cluster {
                 "controlled.shutdown.max.retries=1".into(),
             ];
             if node.is_broker {
-                lines.push(format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}"));
-                lines.extend(properties.iter().map(|(name, value)| format!("{name}={value}")));
+                lines.push(format!("advertised.listeners=PLAINTEXT://127.0.0.1:{port}{addresses}"));
+                lines.extend(options.properties.iter().map(|(name, value)| format!("{name}={value}")));
             }
             fs::write(directory.join("node.properties"), lines.join("\n") + "\n")?;
         }
@@ -220,12 +247,15 @@ impl Cluster {
     }
 
     /// Prepares the data directories of all nodes.
-    fn format(&self) -> Result<()> {
+    fn format(&self, options: &Options) -> Result<()> {
         let mut running = Vec::new();
         for node in &self.nodes {
             let properties = self.directory.join(&node.name).join("node.properties");
             let mut java = self.java(node, "format.log")?;
             java.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(properties);
+            if let Some((name, password)) = &options.scram_user {
+                java.arg("--add-scram").arg(format!("SCRAM-SHA-512=[name={name},password={password}]"));
+            }
             running.push((&node.name, java.spawn().context("cannot run java")?));
         }
         for (name, mut process) in running {
@@ -286,7 +316,11 @@ impl Drop for Cluster {
     }
 }
 
-fn free_port() -> Result<u16> {
+/// A port on loopback that nobody listens at.
+///
+/// # Errors
+/// Where there is none.
+pub fn free_port() -> Result<u16> {
     let listener = TcpListener::bind("127.0.0.1:0").context("there is no free port")?;
     Ok(listener.local_addr()?.port())
 }

@@ -8,23 +8,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use ids_core::{AlertPolicy, FlowRecords, JsonDecoder, Model, Origin, Verdict};
+use ids_kafka::read::read_all;
 use ids_kafka::{Connection, Topics};
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
 use rdkafka::message::{Headers, Message, OwnedMessage};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Serialize;
 use serde_json::Value;
 
 /// A record's place: partition and offset in the topic with flows.
 pub type Place = (i32, i64);
-
-const REQUEST_WAIT: Duration = Duration::from_secs(20);
-const READ_WAIT: Duration = Duration::from_secs(120);
 
 /// What the checker found.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -94,10 +88,10 @@ pub fn check(
     model: &Arc<Model>,
     policy: &AlertPolicy,
 ) -> Result<Report> {
-    let flows = read_all(connection, &topics.flows)?;
-    let verdicts = read_all(connection, &topics.verdicts)?;
-    let alerts = read_all(connection, &topics.alerts)?;
-    let dead_letters = read_all(connection, &topics.dead_letters)?;
+    let flows = read(connection, &topics.flows)?;
+    let verdicts = read(connection, &topics.verdicts)?;
+    let alerts = read(connection, &topics.alerts)?;
+    let dead_letters = read(connection, &topics.dead_letters)?;
     let expected = expected(&flows, model, policy)?;
 
     let mut report = Report { acked: acked.len(), ..Report::default() };
@@ -258,35 +252,9 @@ fn header<'a>(message: &'a OwnedMessage, name: &str) -> Result<&'a str> {
 }
 
 /// Everything in a topic that is committed, partition by partition in order.
-///
-/// # Errors
-/// Where it cannot be read to its end.
-pub fn read_all(connection: &Connection, topic: &str) -> Result<Vec<OwnedMessage>> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", &connection.bootstrap_servers).set("group.id", "ids-recon");
-    config.set("enable.auto.commit", "false").set("enable.partition.eof", "true");
-    config.set("fetch.message.max.bytes", "10485760");
-    for (name, value) in &connection.properties {
-        config.set(name, value);
-    }
-    let consumer: BaseConsumer = config.create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), REQUEST_WAIT)?;
-    let n_partitions = metadata.topics().first().map_or(0, |topic| topic.partitions().len()) as i32;
-    let mut all = TopicPartitionList::new();
-    for partition in 0..n_partitions {
-        all.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&all)?;
-    let (mut messages, mut ended) = (Vec::new(), BTreeSet::new());
-    let deadline = Instant::now() + READ_WAIT;
-    while ended.len() < n_partitions as usize {
-        match consumer.poll(Duration::from_millis(200)) {
-            Some(Ok(message)) => messages.push(message.detach()),
-            Some(Err(KafkaError::PartitionEOF(partition))) => drop(ended.insert(partition)),
-            _ if Instant::now() >= deadline => bail!("topic `{topic}` could not be read to its end"),
-            _ => {}
-        }
-    }
+fn read(connection: &Connection, topic: &str) -> Result<Vec<OwnedMessage>> {
+    let mut messages = Vec::new();
+    read_all(connection, topic, |message| messages.push(message.detach()))?;
     messages.sort_by_key(|message| (message.partition(), message.offset()));
     Ok(messages)
 }

@@ -21,7 +21,7 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Serialize;
 use tempfile::TempDir;
 
-use crate::cluster::{Cluster, Shape};
+use crate::cluster::{Cluster, Options, Shape};
 use crate::naive;
 use crate::program::Detector;
 use crate::recon::{self, Place, Report};
@@ -109,7 +109,7 @@ impl Lab {
     pub fn start(shape: Shape) -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let directory = tempfile::tempdir().context("cannot make a directory")?;
-        let cluster = Cluster::start(directory.path(), shape, &[])?;
+        let cluster = Cluster::start(directory.path(), shape, &Options::default())?;
         let model_path = root.join("models/unsw-nb15-small");
         let model = Arc::new(Model::load(&model_path)?);
         let path = root.join("testdata/synthetic-unsw-nb15.csv");

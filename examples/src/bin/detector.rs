@@ -28,6 +28,9 @@ struct Cli {
     /// TOML file whose keys are the names of these flags.
     #[arg(long, env = "CONFIG")]
     config: Option<PathBuf>,
+    /// Print the settings in force, as such a file, and end.
+    #[arg(long)]
+    print_config: bool,
     /// A directory that Spark saved, or a model file.
     #[arg(long, env = "MODEL", default_value = "models/unsw-nb15")]
     model: PathBuf,

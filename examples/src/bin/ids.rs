@@ -1,5 +1,5 @@
 //! `ids`: look at a model, score a file with it, measure it on labelled flows, convert it, prove it equal
-//! to Spark.
+//! to Spark; look at dead letters.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,6 +13,7 @@ use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
 use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, Schema, SparkModel, Task, Verdict};
+use ids_examples::dlq::{self, DlqCommand};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -68,6 +69,12 @@ enum Command {
         after_help = "Example, in PySpark, then here:\n  model.write().save(\"model\"); model.transform(df).write.parquet(\"out.parquet\")\n  ids verify --model model --expected out.parquet"
     )]
     Verify(VerifyArgs),
+    /// Dead letters of a detector: list them, count them by kind of fault, send the records again.
+    #[command(after_help = "Example:\n  ids dlq count --topic demo\n  ids dlq replay --topic demo --kind wrong_type")]
+    Dlq {
+        #[command(subcommand)]
+        command: DlqCommand,
+    },
     /// Convert a directory that Spark saved into one file: versioned, checksummed, quick to load.
     Import {
         /// The directory of the saved PipelineModel.
@@ -182,6 +189,7 @@ fn main() -> ExitCode {
         Command::Inspect { model, schema } => inspect(&model, &schema),
         Command::Score { model, input, output } => score(&model, &input, &output),
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
+        Command::Dlq { command } => dlq::run(&command),
         Command::Import { spark_dir, out, schema } => import(&schema, &spark_dir, &out),
         Command::Verify(arguments) => match verify(&arguments) {
             Ok(true) => Ok(()),

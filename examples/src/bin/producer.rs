@@ -22,6 +22,9 @@ struct Cli {
     /// TOML file whose keys are the names of these flags.
     #[arg(long, env = "CONFIG")]
     config: Option<PathBuf>,
+    /// Print the settings in force, as such a file, and end.
+    #[arg(long)]
+    print_config: bool,
     /// A file of flows, CSV or JSON lines.
     #[arg(long, env = "FLOWS", default_value = "testdata/synthetic-unsw-nb15.csv")]
     flows: PathBuf,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use clap::Parser;
 use ids_kafka::{Shutdown, Topics};
-use ids_reliability::cluster::{Cluster, Shape};
+use ids_reliability::cluster::{Cluster, Options, Shape};
 
 /// Run Apache Kafka on loopback, without Docker, until Ctrl-C. Its data is gone afterwards.
 #[derive(Parser)]
@@ -38,7 +38,8 @@ fn run(cli: &Cli) -> Result<()> {
     ctrlc::set_handler(move || flag.request())?;
     let directory = tempfile::tempdir()?;
     eprintln!("starting Kafka; logs are in {}", directory.path().display());
-    let cluster = Cluster::start(directory.path(), if cli.full { Shape::Full } else { Shape::Single }, &[])?;
+    let cluster =
+        Cluster::start(directory.path(), if cli.full { Shape::Full } else { Shape::Single }, &Options::default())?;
     cluster.create_topics(&Topics::of(&cli.topic).all(), cli.partitions)?;
     println!("export BOOTSTRAP_SERVERS={}", cluster.bootstrap_servers());
     while !shutdown.is_requested() {

@@ -1,0 +1,185 @@
+//! Dead letters: listed, counted, sent again.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use ids_kafka::read::read_all;
+use ids_kafka::{Connection, Topics, headers};
+use rdkafka::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode;
+
+/// What to do with dead letters.
+#[derive(Subcommand)]
+pub enum DlqCommand {
+    /// How many there are of each kind of fault.
+    Count {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+    },
+    /// A line for each: the record it was, the kind of fault, what is wrong, the first bytes.
+    List {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+        /// At most so many.
+        #[arg(long, default_value_t = 100)]
+        limit: usize,
+    },
+    /// Send the records to the topic with flows again, as they were: after the fault is mended.
+    ///
+    /// They are new records there, and are scored like any other. The dead letters stay; each replay sends them again.
+    Replay {
+        /// Which.
+        #[command(flatten)]
+        which: Which,
+        /// Another topic to send them to.
+        #[arg(long)]
+        to: Option<String>,
+    },
+}
+
+/// Where the dead letters are, and which of them.
+#[derive(Args)]
+pub struct Which {
+    #[command(flatten)]
+    connection: Connection,
+    /// Topic with the flows; dead letters are in TOPIC.dlq.
+    #[arg(long, env = "TOPIC", default_value = "demo")]
+    topic: String,
+    /// Only those of this kind of fault (see `count`).
+    #[arg(long)]
+    kind: Option<String>,
+}
+
+/// What a dead letter says of itself.
+struct Letter {
+    message: OwnedMessage,
+    kind: String,
+    /// `topic/partition/offset` of the record.
+    origin: String,
+}
+
+/// Does what `command` asks for.
+///
+/// # Errors
+/// Where Kafka cannot be reached, or refuses a message.
+pub fn run(command: &DlqCommand) -> Result<()> {
+    match command {
+        DlqCommand::Count { which } => count(&which.read()?),
+        DlqCommand::List { which, limit } => list(&which.read()?, *limit),
+        DlqCommand::Replay { which, to } => {
+            replay(&which.connection, &which.read()?, to.as_deref().unwrap_or(&which.topic))
+        }
+    }
+}
+
+impl Which {
+    fn read(&self) -> Result<Vec<Letter>> {
+        let mut letters = Vec::new();
+        read_all(&self.connection, &Topics::of(&self.topic).dead_letters, |message| {
+            let header =
+                |name: &str| message.headers().and_then(|all| headers::text(all, name)).unwrap_or("?").to_owned();
+            let kind = header("ids.kind");
+            if self.kind.as_ref().is_none_or(|wanted| *wanted == kind) {
+                let origin = format!("{}/{}/{}", header("ids.topic"), header("ids.partition"), header("ids.offset"));
+                letters.push(Letter { message: message.detach(), kind, origin });
+            }
+        })?;
+        Ok(letters)
+    }
+}
+
+fn count(letters: &[Letter]) -> Result<()> {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for letter in letters {
+        *kinds.entry(&letter.kind).or_default() += 1;
+    }
+    let mut out = std::io::stdout().lock();
+    for (kind, n) in kinds {
+        writeln!(out, "{kind:20} {n:10}")?;
+    }
+    Ok(writeln!(out, "{:20} {:10}", "all", letters.len())?)
+}
+
+fn list(letters: &[Letter], limit: usize) -> Result<()> {
+    const SHOWN_BYTES: usize = 60;
+    let mut out = std::io::stdout().lock();
+    for Letter { message, kind, origin } in letters.iter().take(limit) {
+        let all = message.headers().into_iter().flat_map(Headers::iter);
+        let mut details = all.filter(|header| header.key == "ids.detail").filter_map(|header| header.value);
+        let detail = String::from_utf8_lossy(details.next().unwrap_or_default()).into_owned();
+        let value = message.payload().map(|value| &value[..value.len().min(SHOWN_BYTES)]);
+        let value = value.map_or("null".into(), |value| value.escape_ascii().to_string());
+        writeln!(out, "{origin}  {kind}  {detail}  {value}")?;
+    }
+    if letters.len() > limit {
+        eprintln!("{} more: --limit {}", letters.len() - limit, letters.len());
+    }
+    Ok(())
+}
+
+fn replay(connection: &Connection, letters: &[Letter], to: &str) -> Result<()> {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    if let Some(cut) = letters.iter().find(|letter| is_cut(letter)) {
+        bail!("the dead letter of {} was cut because it was too large: it cannot be sent as it was", cut.origin);
+    }
+    let mut config = connection.client_config()?;
+    config.set("enable.idempotence", "true").set("message.max.bytes", "10485760");
+    let producer: BaseProducer<Failures> =
+        config.create_with_context(Failures::default()).context("cannot create a producer")?;
+    for Letter { message, .. } in letters {
+        // What the detector said of it is left out, what came with the record stays.
+        let own = message
+            .headers()
+            .into_iter()
+            .flat_map(Headers::iter)
+            .filter(|header| !header.key.starts_with(headers::PREFIX) || headers::PASSED_ON.contains(&header.key));
+        let own = own.fold(OwnedHeaders::new(), |all, Header { key, value }| all.insert(Header { key, value }));
+        let mut record = BaseRecord::<[u8], [u8]>::to(to).headers(own);
+        (record.key, record.payload) = (message.key(), message.payload());
+        loop {
+            match producer.send(record) {
+                Ok(()) => break,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
+                    producer.poll(Duration::from_millis(10));
+                    record = returned;
+                }
+                Err((error, _)) => return Err(error).with_context(|| format!("topic `{to}`")),
+            }
+        }
+    }
+    producer.flush(PATIENCE).with_context(|| format!("not everything was acknowledged by `{to}`"))?;
+    if let Some(error) = producer.context().0.get() {
+        return Err(error.clone()).with_context(|| format!("not everything was acknowledged by `{to}`"));
+    }
+    writeln!(std::io::stdout(), "{} records sent to {to}", letters.len())?;
+    Ok(())
+}
+
+/// The first message that Kafka refused.
+#[derive(Default)]
+struct Failures(OnceLock<KafkaError>);
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, _)) = result {
+            let _ = self.0.set(error.clone());
+        }
+    }
+}
+
+fn is_cut(letter: &Letter) -> bool {
+    letter.message.headers().into_iter().flat_map(Headers::iter).any(|header| header.key == "ids.cut_from_bytes")
+}
