@@ -4,12 +4,15 @@ pub mod dlq;
 pub mod flow_file;
 pub mod monitor;
 pub mod observer;
+pub mod recon;
 pub mod report;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use ids_core::{Model, Schema};
+use ids_kafka::logs::Logs;
 
 /// Loads a model file, or a directory that Spark saved with the schema of that name or file, or else
 /// with the built-in one that has all its columns.
@@ -19,4 +22,19 @@ pub fn load_model(path: &Path, schema: Option<&str>) -> Result<Model> {
         None => Model::load(path),
     };
     loaded.with_context(|| format!("cannot load the model {}", path.display()))
+}
+
+/// Runs a program that logs: what ends it is in its log, in the log's own form.
+pub fn run_logged(logs: &Logs, run: impl FnOnce() -> Result<()>) -> ExitCode {
+    if let Err(error) = logs.start() {
+        eprintln!("error: {error}");
+        return ExitCode::FAILURE;
+    }
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
 }

@@ -25,6 +25,7 @@ pub struct Arrivals {
     burst: Pareto<f64>,
     burst_cap: f64,
     second: u64,
+    n_bursts: u64,
     /// The rest of the current second, latest first.
     offsets: Vec<Duration>,
 }
@@ -39,12 +40,19 @@ impl Arrivals {
             burst: Pareto::new(2.0, load.burst_power.get()).expect("a burst power is positive and finite"),
             burst_cap: load.burst_cap.get(),
             second: 0,
+            n_bursts: 0,
             offsets: Vec::new(),
         }
     }
 
+    /// How many seconds were a burst so far.
+    pub fn n_bursts(&self) -> u64 {
+        self.n_bursts
+    }
+
     fn draw_second(&mut self) {
         let is_burst = self.rng.random_bool(self.burst_prob);
+        self.n_bursts += u64::from(is_burst);
         let factor = if is_burst { self.burst.sample(&mut self.rng).min(self.burst_cap) } else { 1.0 };
         let poisson = Poisson::new((self.rate * factor).min(MOST_PER_SECOND)).expect("a rate is positive and finite");
         let n = poisson.sample(&mut self.rng) as u64;

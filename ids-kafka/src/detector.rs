@@ -5,7 +5,6 @@
 //! is committed only after its verdict is: a detector that is killed loses nothing. See `docs/delivery.md`.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -21,6 +20,7 @@ use crate::error::{Error, Result};
 use crate::flight::{Offsets, Reach, Verdicts};
 use crate::group::{Group, GroupConsumer};
 use crate::headers;
+use crate::health::Health;
 use crate::metrics::{BatchCounts, DetectorMetrics};
 use crate::outbox::{Outbox, Outgoing, Ticket, lock};
 use crate::shutdown::Shutdown;
@@ -37,8 +37,6 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 /// Most batches on their way: bounds memory while Kafka does not acknowledge.
 const MOST_BATCHES: usize = 16;
-/// A loop that has not come round for so long hangs.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 const METADATA_WAIT: Duration = Duration::from_secs(2);
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -64,7 +62,8 @@ struct Scoring {
 
 impl Scoring {
     fn new(config: &DetectorConfig, model: Arc<Model>) -> Result<Self> {
-        let (alerting, decoder) = (config.policy().bind(&model)?, Decoder::new(config, &model)?);
+        let alerting = config.policy().bind(&model)?;
+        let decoder = Decoder::new(config.csv_columns.as_deref(), &model)?;
         Ok(Self { alerting, decoder, scorer: model.scorer(), model })
     }
 }
@@ -78,14 +77,6 @@ pub struct Handle {
     health: Arc<Health>,
     /// To be taken over between batches.
     offered: Arc<Mutex<Option<Scoring>>>,
-}
-
-/// How the loop is.
-struct Health {
-    origin: Instant,
-    /// Milliseconds after the origin at which the loop last came round.
-    beat_ms: AtomicU64,
-    is_ending: AtomicBool,
 }
 
 impl Handle {
@@ -126,40 +117,36 @@ impl Handle {
     /// # Errors
     /// Where the loop has not come round for a minute: it hangs.
     pub fn is_live(&self) -> std::result::Result<(), String> {
-        let silent = self.health.origin.elapsed() - Duration::from_millis(self.health.beat_ms.load(Ordering::Relaxed));
-        if silent < LONGEST_SILENCE {
-            Ok(())
-        } else {
-            Err(format!("the loop stands still since {} s", silent.as_secs()))
-        }
+        self.health.is_live()
     }
 
     /// # Errors
     /// Where it has not joined its group yet, or is ending.
     pub fn is_ready(&self) -> std::result::Result<(), String> {
         self.is_live()?;
-        if self.health.is_ending.load(Ordering::Relaxed) {
+        if self.health.is_ending() {
             return Err("it is ending".into());
         }
         if self.metrics.rebalances.get() == 0 { Err("it has not joined its group yet".into()) } else { Ok(()) }
     }
 
     fn beat(&self) {
-        self.health.beat_ms.store(self.health.origin.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.health.beat();
     }
 }
 
 /// Decodes the records of the topic.
 #[derive(Clone)]
-enum Decoder {
+pub(crate) enum Decoder {
     Json(JsonDecoder),
     Csv(Box<CsvDecoder>),
 }
 
 impl Decoder {
-    fn new(config: &DetectorConfig, model: &Model) -> Result<Self> {
+    /// Decodes JSON, or CSV rows of `csv_columns`.
+    pub(crate) fn new(csv_columns: Option<&str>, model: &Model) -> Result<Self> {
         let schema: Arc<Schema> = Arc::clone(model.schema());
-        Ok(match &config.csv_columns {
+        Ok(match csv_columns {
             None => Self::Json(JsonDecoder::new(schema, model.inputs())?),
             Some(columns) => {
                 let columns = if schema.layout(columns).is_some() {
@@ -172,7 +159,7 @@ impl Decoder {
         })
     }
 
-    fn decode(
+    pub(crate) fn decode(
         &mut self,
         offset: u64,
         value: Option<&[u8]>,
@@ -219,12 +206,11 @@ impl Detector {
     pub fn new(config: DetectorConfig, model: Arc<Model>) -> Result<Self> {
         let metrics = Arc::<DetectorMetrics>::default();
         metrics.set_model(&model);
-        let health = Health { origin: Instant::now(), beat_ms: AtomicU64::default(), is_ending: AtomicBool::default() };
         let handle = Handle {
             config: Arc::new(config.clone()),
             schema: Arc::clone(model.schema()),
             metrics,
-            health: Arc::new(health),
+            health: Arc::default(),
             offered: Arc::default(),
         };
         let (topics, scoring) = (Topics::of(&config.topic), Scoring::new(&config, model)?);
@@ -294,7 +280,7 @@ impl Detector {
                 last_commit = Instant::now();
             }
         }
-        self.handle.health.is_ending.store(true, Ordering::Relaxed);
+        self.handle.health.end();
         match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
             0 => Ok(()),
             outstanding => Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() }),

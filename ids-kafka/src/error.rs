@@ -1,5 +1,7 @@
 //! What stops a pipeline. A bad record does not: it becomes a dead letter.
 
+use std::path::PathBuf;
+
 use rdkafka::error::KafkaError;
 
 /// Result of a pipeline.
@@ -43,6 +45,26 @@ pub enum Error {
     /// The model or its policy was refused.
     #[error(transparent)]
     Core(#[from] ids_core::Error),
+
+    /// A model does not give the verdicts that are expected of it, or the files that say so cannot be used.
+    #[error("golden rows: {}, row {row}: {detail}", path.display())]
+    Golden {
+        /// The file.
+        path: PathBuf,
+        /// Its row, from 1; 0 for the file itself.
+        row: usize,
+        /// What is wrong.
+        detail: String,
+    },
+
+    /// Records of a producer were still on their way when the time to wait for them was over.
+    #[error("{outstanding} records were not acknowledged within {seconds} s: Kafka may or may not have them")]
+    Unsent {
+        /// How many records.
+        outstanding: u64,
+        /// How long was waited.
+        seconds: u64,
+    },
 
     /// Messages were still on their way when the time to wait for them was over.
     #[error(

@@ -1,5 +1,6 @@
-//! The metrics of a detector as Prometheus scrapes them (OpenMetrics text).
+//! The metrics of a detector and of a producer as Prometheus scrapes them: OpenMetrics text, or the older format.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +12,84 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use crate::metrics::{Counter, DetectorMetrics};
+use crate::replay_metrics::ReplayMetrics;
 
 /// `Content-Type` of [`text`].
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+/// `Content-Type` of [`classic`].
+pub const CLASSIC_CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// The metrics now; all names start with `ids_`.
+/// The metrics of a detector now; all names start with `ids_`.
 pub fn text(metrics: &Arc<DetectorMetrics>) -> String {
-    let mut registry = Registry::with_prefix("ids");
-    registry.register_collector(Box::new(Exposed(Arc::clone(metrics))));
+    open_metrics("ids", Exposed(Arc::clone(metrics)))
+}
+
+/// The metrics of a producer now; all names start with `ids_producer_`.
+pub fn replay_text(metrics: &Arc<ReplayMetrics>) -> String {
+    open_metrics("ids_producer", ExposedReplay(Arc::clone(metrics)))
+}
+
+fn open_metrics(prefix: &str, metrics: impl Collector + 'static) -> String {
+    let mut registry = Registry::with_prefix(prefix);
+    registry.register_collector(Box::new(metrics));
     let mut text = String::new();
     // Writing to a string cannot fail.
     let _ = encode(&mut text, &registry);
     text
+}
+
+/// OpenMetrics text in the format before it (0.0.4), in which a counter is named as its sample is and nothing marks
+/// the end.
+pub fn classic(open_metrics: &str) -> String {
+    let described = |line: &str| -> Option<(String, String)> {
+        let (what, rest) = line.strip_prefix("# ")?.split_once(' ')?;
+        ["HELP", "TYPE"].contains(&what).then(|| (format!("# {what} "), rest.to_owned()))
+    };
+    let types = open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"));
+    let counters: HashSet<_> = types.collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines() {
+        match described(line) {
+            Some((what, rest)) => {
+                let (name, rest) = rest.split_once(' ').unwrap_or((&rest, ""));
+                let suffix = if counters.contains(name) { "_total" } else { "" };
+                text.extend([&what, name, suffix, " ", rest, "\n"]);
+            }
+            // The end, and units, which the names have.
+            None if line.starts_with('#') => {}
+            None => text.extend([line, "\n"]),
+        }
+    }
+    text
+}
+
+#[derive(Debug)]
+struct ExposedReplay(Arc<ReplayMetrics>);
+
+impl Collector for ExposedReplay {
+    fn encode(&self, mut to: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let metrics = &*self.0;
+        for (name, help, counter) in [
+            ("records", "Records sent.", &metrics.records),
+            ("bytes", "Bytes of keys and values sent.", &metrics.bytes),
+            ("acknowledged", "Records that Kafka acknowledged.", &metrics.acknowledged),
+            ("malformed", "Records made malformed on purpose.", &metrics.malformed),
+            ("bursts", "Seconds that were a burst.", &metrics.bursts),
+            ("delivery_errors", "Records that Kafka refused for good.", &metrics.delivery_errors),
+        ] {
+            let counter = ConstCounter::new(counter.get());
+            counter.encode(to.encode_descriptor(name, help, None, counter.metric_type())?)?;
+        }
+        let blocked = ConstCounter::new(metrics.blocked_us.get() as f64 / 1e6);
+        let help = "Time for which a full queue held the producer up.";
+        blocked.encode(to.encode_descriptor("blocked_seconds", help, None, blocked.metric_type())?)?;
+        let in_flight = ConstGauge::new(metrics.in_flight() as i64);
+        let help = "Records that are not acknowledged.";
+        in_flight.encode(to.encode_descriptor("in_flight_records", help, None, in_flight.metric_type())?)?;
+        let behind = ConstGauge::new(metrics.behind().as_secs_f64());
+        let help = "How late the last record was sent.";
+        behind.encode(to.encode_descriptor("behind_seconds", help, None, behind.metric_type())?)
+    }
 }
 
 #[derive(Debug)]
@@ -105,4 +172,24 @@ pub struct Lag {
     pub records: i64,
     /// Age of the last record that is done; 0 where none is left to do.
     pub behind: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_a_counter_as_its_sample() {
+        let metrics = Arc::<ReplayMetrics>::default();
+        metrics.records.add(3);
+        let open = replay_text(&metrics);
+        assert!(open.contains("# TYPE ids_producer_records counter\nids_producer_records_total 3\n"), "{open}");
+        assert!(open.ends_with("# EOF\n"));
+        let classic = classic(&open);
+        let expected = "# HELP ids_producer_records_total Records sent.\n\
+            # TYPE ids_producer_records_total counter\nids_producer_records_total 3\n";
+        assert!(classic.contains(expected), "{classic}");
+        assert!(classic.contains("# TYPE ids_producer_in_flight_records gauge\n"), "{classic}");
+        assert!(!classic.contains("EOF"));
+    }
 }

@@ -11,17 +11,22 @@ pub mod embedded;
 pub mod error;
 pub mod exposition;
 mod flight;
+pub mod golden;
 mod group;
 pub mod headers;
+mod health;
 #[cfg(feature = "cli")]
 pub mod logs;
 pub mod malformed;
 pub mod metrics;
 mod outbox;
 pub mod read;
+pub mod recon;
 pub mod replay;
+pub mod replay_metrics;
 mod resume;
 pub mod shutdown;
+pub mod tally;
 mod transaction;
 
 pub use arrivals::Arrivals;
@@ -29,6 +34,8 @@ pub use config::{Connection, Delivery, DetectorConfig, Load, ReplayConfig, Resum
 pub use detector::{Detector, Handle};
 pub use embedded::EmbeddedKafka;
 pub use error::{Error, Result};
+pub use golden::GoldenRows;
 pub use metrics::DetectorMetrics;
 pub use replay::{Flow, Receipt, Replay};
+pub use replay_metrics::ReplayMetrics;
 pub use shutdown::Shutdown;

@@ -1,5 +1,7 @@
 //! Logs of the programs: one line per event, for people or for machines.
 
+use std::io::IsTerminal;
+
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
@@ -31,7 +33,12 @@ impl Logs {
     /// What is wrong with the filter.
     pub fn start(&self) -> Result<(), String> {
         let filter: EnvFilter = self.log.parse().map_err(|error| format!("--log {}: {error}", self.log))?;
-        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        // Colours are for terminals: a file or another program would keep their codes.
+        let is_plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let log = tracing_subscriber::fmt()
+            .with_env_filter(filter)
+            .with_ansi(std::io::stderr().is_terminal() && !is_plain)
+            .with_writer(std::io::stderr);
         match self.log_format {
             LogFormat::Text => log.init(),
             LogFormat::Json => log.json().flatten_event(true).init(),

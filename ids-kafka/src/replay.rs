@@ -13,20 +13,28 @@ use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, Message, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
+use serde::Serialize;
 
 use crate::arrivals::Arrivals;
 use crate::config::{IDEMPOTENT, ReplayConfig, set_defaults};
 use crate::error::{Error, Result};
 use crate::headers;
 use crate::malformed::Breakage;
+use crate::replay_metrics::ReplayMetrics;
 use crate::shutdown::Shutdown;
 
-const DEFAULTS: [(&str, &str); 4] = [
+/// Longest time to wait for acknowledgements once it is to end.
+const END_WAIT: Duration = Duration::from_secs(60);
+const TOPIC_WAIT: Duration = Duration::from_secs(10);
+
+const DEFAULTS: [(&str, &str); 5] = [
     // The partitioner of Kafka's Java clients, so that a key goes where they would send it.
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
     ("message.max.bytes", "10485760"),
+    // A broker that is away is waited for, however long: nothing is dropped.
+    ("message.timeout.ms", "0"),
 ];
 
 /// A flow to replay.
@@ -76,7 +84,7 @@ pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Res
 }
 
 /// What Kafka acknowledged of a record.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize)]
 pub struct Receipt {
     /// Number of the record in the replay, from 0.
     pub sequence: u64,
@@ -114,6 +122,7 @@ pub struct Replay<F: Fn(Receipt) + Send + Sync + 'static> {
     flows: Vec<Flow>,
     producer: ThreadedProducer<Receipts<F>>,
     failure: Arc<OnceLock<KafkaError>>,
+    metrics: Arc<ReplayMetrics>,
 }
 
 /// What is remembered of a record until it is acknowledged.
@@ -126,6 +135,7 @@ struct Sent {
 struct Receipts<F> {
     receive: F,
     failure: Arc<OnceLock<KafkaError>>,
+    metrics: Arc<ReplayMetrics>,
 }
 
 impl<F: Send + Sync> ClientContext for Receipts<F> {}
@@ -139,8 +149,10 @@ impl<F: Fn(Receipt) + Send + Sync> ProducerContext for Receipts<F> {
                 let Sent { sequence, label, malformed } = *sent;
                 let (partition, offset) = (message.partition(), message.offset());
                 (self.receive)(Receipt { sequence, partition, offset, label, malformed });
+                self.metrics.acknowledged.add(1);
             }
             Err((error, _)) => {
+                self.metrics.delivery_errors.add(1);
                 let _ = self.failure.set(error.clone());
             }
         }
@@ -153,28 +165,31 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
     /// second from here until its first record can leave.
     ///
     /// # Errors
-    /// [`Error::Config`] where there are no flows; [`Error::Kafka`] where Kafka or the topic is out of
-    /// reach.
+    /// [`Error::Config`] where there are no flows; [`Error::Kafka`] where Kafka is out of reach; [`Error::Topic`]
+    /// where there is no such topic.
     pub fn new(config: ReplayConfig, flows: Vec<Flow>, receive: F) -> Result<Self> {
         if flows.is_empty() {
             return Err(Error::Config("there are no flows to replay".into()));
         }
         let mut client = config.connection.client(&IDEMPOTENT)?;
         set_defaults(&mut client, &DEFAULTS);
-        let failure = Arc::new(OnceLock::new());
-        let context = Receipts { receive, failure: Arc::clone(&failure) };
+        let (failure, metrics) = (Arc::new(OnceLock::new()), Arc::<ReplayMetrics>::default());
+        let context = Receipts { receive, failure: Arc::clone(&failure), metrics: Arc::clone(&metrics) };
         let producer: ThreadedProducer<_> =
             client.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        let doing = format!("asking for topic `{}`", config.topic);
-        let topic = Some(config.topic.as_str());
-        producer.client().fetch_metadata(topic, Duration::from_secs(10)).map_err(Error::kafka(doing))?;
-        Ok(Self { config, flows, producer, failure })
+        check_topic(&producer, &config.topic)?;
+        Ok(Self { config, flows, producer, failure, metrics })
+    }
+
+    /// What the replay counts.
+    pub fn metrics(&self) -> &Arc<ReplayMetrics> {
+        &self.metrics
     }
 
     /// Sends until the limit or until shutdown is requested, then waits for every acknowledgement.
     ///
     /// # Errors
-    /// [`Error::Delivery`] where a record failed for good.
+    /// [`Error::Delivery`] where a record failed for good; [`Error::Unsent`] where Kafka is away at the end.
     pub fn run(&self, limit: Limit, shutdown: &Shutdown) -> Result<Summary> {
         let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
         let start = Instant::now();
@@ -182,20 +197,33 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         // A stream of its own: how many records are malformed does not change when they arrive.
         let mut rng = StdRng::seed_from_u64(self.config.load.seed ^ 0x006d_616c_666f_726d);
         let mut n_records = 0;
-        for (due, flow) in Arrivals::new(&self.config.load).zip(self.flows.iter().cycle()) {
+        let metrics = &*self.metrics;
+        let mut arrivals = Arrivals::new(&self.config.load);
+        let mut flows = self.flows.iter().cycle();
+        while let (Some(due), Some(flow)) = (arrivals.next(), flows.next()) {
             let is_over = limit.duration.is_some_and(|end| due >= end) || limit.records == Some(n_records);
-            if is_over || !wait_until(start + due, shutdown) {
+            if is_over || !self.wait_until(start + due, shutdown) {
                 break;
             }
+            metrics.bursts.set(arrivals.n_bursts());
+            metrics.set_behind(start.elapsed().saturating_sub(due));
             let is_malformed = rng.random_bool(self.config.load.malformed.get());
             let breakage = is_malformed.then(|| Breakage::draw(&mut rng, &flow.json));
             let scheduled_us = start_us + due.as_micros();
-            self.send(flow, breakage, n_records, scheduled_us).map_err(failed)?;
+            let is_sent = self.send(flow, breakage, n_records, scheduled_us, shutdown).map_err(failed)?;
+            if !is_sent {
+                break;
+            }
             n_records += 1;
         }
+        metrics.health.end();
+        let end = Instant::now();
         while self.producer.in_flight_count() > 0 {
             if let Some(error) = self.failure.get() {
                 return Err(failed(error.clone()));
+            }
+            if end.elapsed() >= END_WAIT {
+                return Err(Error::Unsent { outstanding: metrics.in_flight(), seconds: END_WAIT.as_secs() });
             }
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -205,13 +233,15 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         }
     }
 
+    /// Hands a record to librdkafka, and waits while its queue is full; `false` if shutdown was requested meanwhile.
     fn send(
         &self,
         flow: &Flow,
         breakage: Option<Breakage>,
         sequence: u64,
         scheduled_us: u128,
-    ) -> std::result::Result<(), KafkaError> {
+        shutdown: &Shutdown,
+    ) -> std::result::Result<bool, KafkaError> {
         let key = sequence.to_string();
         let broken = breakage.map(|breakage| breakage.apply(&flow.json));
         let value = match &broken {
@@ -233,31 +263,61 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
             .key(key.as_bytes())
             .headers(all);
         record.payload = value;
+        let n_bytes = key.len() + value.map_or(0, <[u8]>::len);
+        let metrics = &*self.metrics;
         loop {
             match self.producer.send(record) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    metrics.records.add(1);
+                    metrics.bytes.add(n_bytes as u64);
+                    metrics.malformed.add(u64::from(breakage.is_some()));
+                    return Ok(true);
+                }
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
                     if let Some(error) = self.failure.get() {
                         return Err(error.clone());
                     }
+                    if shutdown.is_requested() {
+                        return Ok(false);
+                    }
                     record = returned;
+                    metrics.health.beat();
+                    let since = Instant::now();
                     std::thread::sleep(Duration::from_millis(1));
+                    metrics.blocked_us.add(since.elapsed().as_micros() as u64);
                 }
                 Err((error, _)) => return Err(error),
             }
         }
     }
+
+    /// Sleeps until `due`; `false` if shutdown was requested meanwhile.
+    fn wait_until(&self, due: Instant, shutdown: &Shutdown) -> bool {
+        const NAP: Duration = Duration::from_millis(100);
+        while !shutdown.is_requested() {
+            self.metrics.health.beat();
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return true;
+            }
+            std::thread::sleep(left.min(NAP));
+        }
+        false
+    }
 }
 
-/// Sleeps until `due`; `false` if shutdown was requested meanwhile.
-fn wait_until(due: Instant, shutdown: &Shutdown) -> bool {
-    const NAP: Duration = Duration::from_millis(100);
-    while !shutdown.is_requested() {
-        let left = due.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return true;
+/// Waits for the topic, which a broker may be about to create.
+fn check_topic<C: ProducerContext>(producer: &ThreadedProducer<C>, topic: &str) -> Result<()> {
+    let deadline = Instant::now() + TOPIC_WAIT;
+    loop {
+        let metadata = producer.client().fetch_metadata(Some(topic), TOPIC_WAIT);
+        let metadata = metadata.map_err(Error::kafka(format!("asking for topic `{topic}`")))?;
+        if metadata.topics().first().is_some_and(|topic| !topic.partitions().is_empty()) {
+            return Ok(());
         }
-        std::thread::sleep(left.min(NAP));
+        if Instant::now() >= deadline {
+            return Err(Error::Topic { topic: topic.into(), detail: "it does not exist; create it first".into() });
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
-    false
 }

@@ -12,6 +12,8 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use crate::program::bound_to_us;
+
 /// Any 16 bytes in base64: the cluster is gone before anybody could confuse it with another.
 const CLUSTER_ID: &str = "aWRzLXRlc3QtY2x1c3Rlcg";
 /// How long nodes may take to start; a loaded machine is slow.
@@ -64,7 +66,7 @@ pub struct Options {
     pub scram_user: Option<(String, String)>,
 }
 
-/// A running cluster; its processes end when it is dropped.
+/// A running cluster; its processes end when it is dropped, and when the process that started it dies.
 pub struct Cluster {
     directory: PathBuf,
     nodes: Vec<Node>,
@@ -279,7 +281,7 @@ impl Cluster {
         let path = self.directory.join(&node.name).join(log);
         let log = File::options().create(true).append(true).open(&path);
         let log = log.with_context(|| format!("cannot write {}", path.display()))?;
-        let mut java = Command::new("java");
+        let mut java = bound_to_us("java");
         java.arg(format!("-Xmx{}", node.heap)).args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp"]);
         java.arg(jars()?.join("*")).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(java)

@@ -1,11 +1,12 @@
 //! What it takes to trust the detector: a real Kafka, programs that are killed, and a checker of the books.
 //!
-//! [`cluster`] starts Apache Kafka on loopback, [`program`] runs the detector as its users do, [`recon`] proves of
-//! what went in and what came out that nothing is lost, and [`scenario`] puts them together: each scenario is a
-//! function that the tests call in a short form and `soak` in a long one.
+//! [`cluster`] starts Apache Kafka on loopback, [`program`] runs the detector as its users do, [`scenario`]
+//! does things to it and has the checker, [`ids_kafka::recon`], prove of what went in and what came out that nothing
+//! is lost: each scenario is a function that the tests call in a short form and `soak` in a long one.
 
 pub mod cluster;
 pub mod naive;
 pub mod program;
-pub mod recon;
 pub mod scenario;
+pub mod steady;
+pub mod storm;

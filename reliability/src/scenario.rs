@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use ids_core::{AlertPolicy, Model, Schema};
 use ids_kafka::config::{Fraction, Rate};
+use ids_kafka::recon::{Books, Place, Report};
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::{Connection, Flow, Load, Replay, ReplayConfig, Shutdown, Topics};
 use nix::sys::signal::Signal;
@@ -24,15 +25,15 @@ use tempfile::TempDir;
 use crate::cluster::{Cluster, Options, Shape};
 use crate::naive;
 use crate::program::Detector;
-use crate::recon::{self, Place, Report};
+use crate::steady;
 
 const PARTITIONS: i32 = 6;
 /// How long the detector may take to do what it is waited for.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const REQUEST_WAIT: Duration = Duration::from_secs(20);
 
 /// What came of a scenario.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Outcome {
     /// Its name.
     pub test: String,
@@ -44,9 +45,19 @@ pub struct Outcome {
     pub restarts: usize,
     /// Milliseconds from the start of a detector to its first verdict: median over all starts.
     pub restart_ms_median: Option<u64>,
+    /// Memory and lag, where they were looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub load: Option<steady::Load>,
     /// What the checker found.
     #[serde(flatten)]
     pub report: Report,
+}
+
+impl Outcome {
+    /// What came of a test without restarts.
+    pub(crate) fn new(test: impl Into<String>, delivery: &'static str, kills: usize, report: Report) -> Self {
+        Self { test: test.into(), delivery, kills, report, ..Self::default() }
+    }
 }
 
 /// The two promises, by the names of the detector's option.
@@ -59,7 +70,7 @@ pub enum Delivery {
 }
 
 impl Delivery {
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::AtLeastOnce => "at-least-once",
             Self::ExactlyOnce => "exactly-once",
@@ -80,7 +91,7 @@ pub struct Lab {
 }
 
 /// Rows that arrive while a scenario runs.
-struct Arriving {
+pub(crate) struct Arriving {
     acked: Arc<Mutex<BTreeSet<Place>>>,
     stop: Shutdown,
     thread: JoinHandle<ids_kafka::Result<u64>>,
@@ -91,9 +102,37 @@ impl Arriving {
         self.acked.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
+    /// Has `flows` arrive at `rate` a second with bursts, a fiftieth of them malformed.
+    pub(crate) fn start(connection: Connection, topic: &str, flows: Vec<Flow>, rate: f64) -> Result<Self> {
+        Self::limited(connection, topic, flows, rate, Limit::default())
+    }
+
+    fn limited(connection: Connection, topic: &str, flows: Vec<Flow>, rate: f64, limit: Limit) -> Result<Self> {
+        let load = Load { rate: Rate::new(rate)?, malformed: Fraction::new(0.02)?, ..Load::default() };
+        let config = ReplayConfig { load, ..ReplayConfig::new(connection, topic) };
+        let acked = Arc::<Mutex<BTreeSet<Place>>>::default();
+        let receive = {
+            let acked = Arc::clone(&acked);
+            move |receipt: ids_kafka::Receipt| {
+                let mut acked = acked.lock().unwrap_or_else(PoisonError::into_inner);
+                acked.insert((receipt.partition, receipt.offset));
+            }
+        };
+        let replay = Replay::new(config, flows, receive)?;
+        let stop = Shutdown::new();
+        let flag = stop.clone();
+        let run = move || replay.run(limit, &flag).map(|summary| summary.records);
+        Ok(Self { acked, stop, thread: thread::spawn(run) })
+    }
+
     /// Ends the arrivals; the places of all rows that Kafka acknowledged.
-    fn finish(self) -> Result<BTreeSet<Place>> {
+    pub(crate) fn finish(self) -> Result<BTreeSet<Place>> {
         self.stop.request();
+        self.join()
+    }
+
+    /// Waits until the arrivals end by themselves.
+    fn join(self) -> Result<BTreeSet<Place>> {
         let n = self.thread.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?.context("the producer")?;
         let acked = std::mem::take(&mut *self.acked.lock().unwrap_or_else(PoisonError::into_inner));
         ensure!(acked.len() as u64 == n, "{n} rows sent, {} acknowledged", acked.len());
@@ -107,16 +146,19 @@ impl Lab {
     /// # Errors
     /// As [`Cluster::start`].
     pub fn start(shape: Shape) -> Result<Self> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let directory = tempfile::tempdir().context("cannot make a directory")?;
         let cluster = Cluster::start(directory.path(), shape, &Options::default())?;
-        let model_path = root.join("models/unsw-nb15-small");
-        let model = Arc::new(Model::load(&model_path)?);
-        let path = root.join("testdata/synthetic-unsw-nb15.csv");
-        let file = BufReader::new(std::fs::File::open(&path).context("the synthetic flows")?);
-        let (flows, _) = read_flows(file, &path, &Arc::new(Schema::unsw_nb15()))?;
+        let model_path = repository().join("models/unsw-nb15-small");
+        let (model, flows) = (Arc::new(Model::load(&model_path)?), synthetic_flows()?);
         let watcher = watcher(&cluster, "none")?;
         Ok(Self { cluster, topics: Topics::of("none"), model_path, model, flows, directory, watcher, n_runs: 0 })
+    }
+
+    /// Has detectors score with another model from here on.
+    pub(crate) fn set_model(&mut self, path: &Path) -> Result<()> {
+        self.model = Arc::new(Model::load(path)?);
+        self.model_path = path.into();
+        Ok(())
     }
 
     /// Keeps the logs when it is dropped; where they are.
@@ -126,7 +168,7 @@ impl Lab {
     }
 
     /// New topics for another scenario.
-    fn renew(&mut self) -> Result<()> {
+    pub(crate) fn renew(&mut self) -> Result<()> {
         self.n_runs += 1;
         self.topics = Topics::of(&format!("demo{}", self.n_runs));
         self.watcher = watcher(&self.cluster, &self.topics.flows)?;
@@ -138,13 +180,18 @@ impl Lab {
     }
 
     /// Starts a detector; members with an `instance` get their partitions back at once.
-    fn detector(&self, delivery: Delivery, instance: Option<&str>, more: &[&str]) -> Result<Detector> {
+    pub(crate) fn detector(&self, delivery: Delivery, instance: Option<&str>, more: &[&str]) -> Result<Detector> {
         let bootstrap = self.cluster.bootstrap_servers();
         let model = self.model_path.to_string_lossy().into_owned();
         let mut arguments: Vec<String> =
             ["--model", &model, "--topic", &self.topics.flows, "--group-id", &self.topics.flows]
                 .into_iter()
-                .chain(["--bootstrap-servers", &bootstrap, "--delivery", delivery.name(), "--listen", "127.0.0.1:0"])
+                .chain(["--bootstrap-servers", &bootstrap, "--delivery", delivery.name()])
+                .chain(
+                    if more.contains(&"--listen") { [].as_slice() } else { &["--listen", "127.0.0.1:0"] }
+                        .iter()
+                        .copied(),
+                )
                 .chain(more.iter().copied())
                 .map(Into::into)
                 .collect();
@@ -156,22 +203,14 @@ impl Lab {
     }
 
     /// Has rows arrive at `rate` a second with bursts, a fiftieth of them malformed.
-    fn arrive(&self, rate: f64) -> Result<Arriving> {
-        let load = Load { rate: Rate::new(rate)?, malformed: Fraction::new(0.02)?, ..Load::default() };
-        let config = ReplayConfig { load, ..ReplayConfig::new(self.connection(), &self.topics.flows) };
-        let acked = Arc::<Mutex<BTreeSet<Place>>>::default();
-        let receive = {
-            let acked = Arc::clone(&acked);
-            move |receipt: ids_kafka::Receipt| {
-                let mut acked = acked.lock().unwrap_or_else(PoisonError::into_inner);
-                acked.insert((receipt.partition, receipt.offset));
-            }
-        };
-        let replay = Replay::new(config, self.flows.clone(), receive)?;
-        let stop = Shutdown::new();
-        let flag = stop.clone();
-        let run = move || replay.run(Limit::default(), &flag).map(|summary| summary.records);
-        Ok(Arriving { acked, stop, thread: thread::spawn(run) })
+    pub(crate) fn arrive(&self, rate: f64) -> Result<Arriving> {
+        Arriving::start(self.connection(), &self.topics.flows, self.flows.clone(), rate)
+    }
+
+    /// Fills the topic with `n_rows`, as fast as that goes.
+    pub(crate) fn fill(&self, n_rows: u64) -> Result<BTreeSet<Place>> {
+        let limit = Limit { records: Some(n_rows), duration: None };
+        Arriving::limited(self.connection(), &self.topics.flows, self.flows.clone(), 1e6, limit)?.join()
     }
 
     /// How many rows are done: have a verdict, or with exactly-once a committed offset.
@@ -200,7 +239,7 @@ impl Lab {
     }
 
     /// Waits until more than `n` rows are done; how long that took.
-    fn wait_for_more(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<Duration> {
+    pub(crate) fn wait_for_more(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<Duration> {
         let start = Instant::now();
         while self.n_done(delivery)? <= n {
             detector.check()?;
@@ -211,7 +250,7 @@ impl Lab {
     }
 
     /// Waits until all rows that arrived are done.
-    fn wait_for_all(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<()> {
+    pub(crate) fn wait_for_all(&self, delivery: Delivery, n: usize, detector: &mut Detector) -> Result<()> {
         let (mut done, mut since) = (0, Instant::now());
         loop {
             let now_done = self.n_done(delivery)?;
@@ -227,9 +266,31 @@ impl Lab {
         }
     }
 
-    fn recon(&self, acked: &BTreeSet<Place>) -> Result<Report> {
-        recon::check(&self.connection(), &self.topics, acked, &self.model, &AlertPolicy::default())
+    pub(crate) fn recon(&self, acked: &BTreeSet<Place>) -> Result<Report> {
+        let books = Books {
+            connection: &self.connection(),
+            topics: &self.topics,
+            models: std::slice::from_ref(&self.model),
+            policy: &AlertPolicy::default(),
+            csv_columns: None,
+            acked: Some(acked),
+            tallies: &[],
+            tallies_are_all: false,
+        };
+        Ok(books.check()?)
     }
+}
+
+/// The directory of the sources.
+pub(crate) fn repository() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The flows that come with the sources.
+pub(crate) fn synthetic_flows() -> Result<Vec<Flow>> {
+    let path = repository().join("testdata/synthetic-unsw-nb15.csv");
+    let file = BufReader::new(std::fs::File::open(&path).context("the synthetic flows")?);
+    Ok(read_flows(file, &path, &Arc::new(Schema::unsw_nb15()))?.0)
 }
 
 /// What `ask` answers, once brokers that went away are back.
@@ -280,14 +341,8 @@ pub fn killed(lab: &mut Lab, delivery: Delivery, signal: Signal, n_kills: usize,
     lab.wait_for_all(delivery, acked.len(), &mut detector)?;
     detector.stop(Duration::from_secs(10))?;
     restarts.sort_unstable();
-    Ok(Outcome {
-        test: format!("killed by {signal}"),
-        delivery: delivery.name(),
-        kills,
-        restarts: 0,
-        restart_ms_median: restarts.get(restarts.len() / 2).copied(),
-        report: lab.recon(&acked)?,
-    })
+    let outcome = Outcome::new(format!("killed by {signal}"), delivery.name(), kills, lab.recon(&acked)?);
+    Ok(Outcome { restart_ms_median: restarts.get(restarts.len() / 2).copied(), ..outcome })
 }
 
 /// Stops one of two members for longer than its session, so that it owns partitions no more and does not know, and
@@ -317,15 +372,7 @@ pub fn zombie(lab: &mut Lab, delivery: Delivery, n_times: usize, rate: f64) -> R
     thread::sleep(Duration::from_secs(3));
     first.stop(Duration::from_secs(15))?;
     second.stop(Duration::from_secs(15))?;
-    let report = lab.recon(&acked)?;
-    Ok(Outcome {
-        test: "zombie".into(),
-        delivery: delivery.name(),
-        kills,
-        restarts: 0,
-        restart_ms_median: None,
-        report,
-    })
+    Ok(Outcome::new("zombie", delivery.name(), kills, lab.recon(&acked)?))
 }
 
 /// Has members join and leave for `length`: one to four of them.
@@ -356,9 +403,7 @@ pub fn members(lab: &mut Lab, delivery: Delivery, length: Duration, rate: f64) -
     for member in members {
         member.stop(Duration::from_secs(15))?;
     }
-    let report = lab.recon(&acked)?;
-    let test = "members join and leave".into();
-    Ok(Outcome { test, delivery: delivery.name(), kills: n_changes, restarts: 0, restart_ms_median: None, report })
+    Ok(Outcome::new("members join and leave", delivery.name(), n_changes, lab.recon(&acked)?))
 }
 
 /// What happens to brokers.
@@ -417,9 +462,8 @@ pub fn brokers(lab: &mut Lab, delivery: Delivery, fault: BrokerFault, rate: f64)
         detector = lab.detector(delivery, Some("detector-0"), &[])?;
     }
     detector.stop(Duration::from_secs(15))?;
-    let report = lab.recon(&acked)?;
-    let test = format!("brokers: {fault:?}");
-    Ok(Outcome { test, delivery: delivery.name(), kills: n, restarts, restart_ms_median: None, report })
+    let outcome = Outcome::new(format!("brokers: {fault:?}"), delivery.name(), n, lab.recon(&acked)?);
+    Ok(Outcome { restarts, ..outcome })
 }
 
 /// A detector that commits before acknowledgement, crashing `n` times: the checker must find records lost.
@@ -433,9 +477,7 @@ pub fn commits_too_early(lab: &mut Lab, n: usize, rate: f64) -> Result<Outcome> 
         naive::run(&lab.connection(), &lab.topics, &lab.model, Duration::from_millis(1_500))?;
     }
     let acked = arriving.finish()?;
-    let report = lab.recon(&acked)?;
-    let (test, delivery) = ("commits too early".into(), "none");
-    Ok(Outcome { test, delivery, kills: n, restarts: 0, restart_ms_median: None, report })
+    Ok(Outcome::new("commits too early", "none", n, lab.recon(&acked)?))
 }
 
 /// # Errors

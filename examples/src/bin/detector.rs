@@ -9,14 +9,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Result;
 use clap::Parser;
+use ids_core::Model;
 use ids_examples::load_model;
 use ids_kafka::logs::Logs;
-use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, Handle, Shutdown, admin, config_file};
+use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, GoldenRows, Handle, Shutdown, admin, config_file};
 
 /// How long the end may take: longer than acknowledgements are waited for.
 const LONGEST_END: Duration = Duration::from_secs(45);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
-/// How often the counts are printed.
+/// How often the counts are logged.
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Detect attacks in the flows of a Kafka topic.
@@ -37,6 +38,12 @@ struct Cli {
     /// Name or TOML file of the schema whose columns a Spark directory takes [default: the built-in one that has them all].
     #[arg(long, env = "SCHEMA")]
     schema: Option<String>,
+    /// Flows whose verdicts are known, CSV or JSON lines: a model that gives others is refused, at start and at reload.
+    #[arg(long, env = "GOLDEN_ROWS", value_name = "FILE", requires = "golden_verdicts")]
+    golden_rows: Option<PathBuf>,
+    /// Their verdicts, as `ids score --input GOLDEN_ROWS` writes them: a JSON line each, in order.
+    #[arg(long, env = "GOLDEN_VERDICTS", value_name = "FILE", requires = "golden_rows")]
+    golden_verdicts: Option<PathBuf>,
     #[command(flatten)]
     detector: DetectorConfig,
     #[command(flatten)]
@@ -51,21 +58,16 @@ struct Cli {
 
 fn main() -> ExitCode {
     let cli: Cli = config_file::parse(std::env::args_os()).unwrap_or_else(|error| error.exit());
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ids_examples::run_logged(&cli.logs.clone(), || run(cli))
 }
 
 fn run(cli: Cli) -> Result<()> {
-    cli.logs.start().map_err(anyhow::Error::msg)?;
-    let model = load_model(&cli.model, cli.schema.as_deref())?;
+    let golden = cli.golden_rows.zip(cli.golden_verdicts).map(|(flows, verdicts)| GoldenRows::new(flows, verdicts));
+    let source = Source { path: cli.model.clone(), schema: cli.schema, golden };
+    let model = source.load()?;
     let (version, topic) = (model.version().to_owned(), cli.detector.topic.clone());
     let detector = Detector::new(cli.detector, Arc::new(model))?;
-    let reload = reload(detector.handle(), cli.model.clone(), cli.schema);
+    let reload = reload(detector.handle(), source);
     let address = admin::serve(cli.listen, detector.handle(), Arc::clone(&reload))?;
     tracing::info!(model = version, topic, %address, "serving");
 
@@ -86,7 +88,7 @@ fn run(cli: Cli) -> Result<()> {
     let outcome = detector.run(&shutdown);
     shutdown.request();
     let _ = reporter.join();
-    print(detector.metrics());
+    log(detector.metrics());
     Ok(outcome?)
 }
 
@@ -109,10 +111,29 @@ fn end_if_it_hangs(handle: &Handle) {
     }
 }
 
+/// Where the model comes from, and what proves it.
+struct Source {
+    path: PathBuf,
+    schema: Option<String>,
+    golden: Option<GoldenRows>,
+}
+
+impl Source {
+    /// Loads the model, and proves it on the golden rows.
+    fn load(&self) -> Result<Model> {
+        let model = load_model(&self.path, self.schema.as_deref())?;
+        if let Some(golden) = &self.golden {
+            let n_rows = golden.check(&model)?;
+            tracing::info!(model = model.version(), n_rows, "the golden rows have their verdicts");
+        }
+        Ok(model)
+    }
+}
+
 /// Loads the model again and offers it; the one before serves on where it is refused.
-fn reload(handle: Handle, path: PathBuf, schema: Option<String>) -> Arc<admin::Reload> {
+fn reload(handle: Handle, source: Source) -> Arc<admin::Reload> {
     Arc::new(move || {
-        let model = load_model(&path, schema.as_deref()).map_err(|error| {
+        let model = source.load().map_err(|error| {
             let reason = format!("{error:#}");
             handle.refuse(&reason);
             reason
@@ -157,24 +178,24 @@ fn report(metrics: &DetectorMetrics, shutdown: &Shutdown) {
     while !shutdown.is_requested() {
         thread::sleep(Duration::from_millis(100));
         if Instant::now() >= next {
-            print(metrics);
+            log(metrics);
             next += INTERVAL;
         }
     }
 }
 
-fn print(metrics: &DetectorMetrics) {
-    eprintln!(
-        "records {}  verdicts {}  alerts {}  dead letters {}  partitions {}  commits {}  offset gaps {}",
-        metrics.records.get(),
-        metrics.verdicts.get(),
-        metrics.alerts.get(),
-        metrics.dead_letters.get(),
-        metrics.assigned_partitions(),
-        metrics.commits.get(),
-        metrics.offset_gaps.get(),
+fn log(metrics: &DetectorMetrics) {
+    tracing::info!(
+        records = metrics.records.get(),
+        verdicts = metrics.verdicts.get(),
+        alerts = metrics.alerts.get(),
+        dead_letters = metrics.dead_letters.get(),
+        partitions = metrics.assigned_partitions(),
+        commits = metrics.commits.get(),
+        offset_gaps = metrics.offset_gaps.get(),
+        "counts"
     );
     if let Some(error) = metrics.last_consumer_error() {
-        eprintln!("consumer errors {}, the last: {error}", metrics.consumer_errors.get());
+        tracing::warn!(consumer_errors = metrics.consumer_errors.get(), last = error, "trouble with Kafka");
     }
 }

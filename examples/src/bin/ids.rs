@@ -1,5 +1,5 @@
 //! `ids`: look at a model, score a file with it, measure it on labelled flows, convert it, prove it equal
-//! to Spark; look at dead letters.
+//! to Spark; look at dead letters; check the books of a detector.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -16,6 +16,7 @@ use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, Schema, Spark
 use ids_examples::dlq::{self, DlqCommand};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
+use ids_examples::recon::{self, ReconArgs};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Score network flows with the random forest that PySpark saved.
@@ -75,6 +76,15 @@ enum Command {
         #[command(subcommand)]
         command: DlqCommand,
     },
+    /// Prove that a detector lost nothing: compare the flows of a topic with what came of them.
+    ///
+    /// Every record must have one outcome, which is what scoring it offline gives, byte for byte; verdicts must be in
+    /// order; alerts and dead letters must be those that follow. Run it when the detector has no lag. The exit code is 0
+    /// where nothing is wrong, 1 where something is, and 2 where it could not be checked.
+    #[command(
+        after_help = "Example:\n  ids recon --model models/unsw-nb15 --topic demo --metrics http://127.0.0.1:9464/metrics"
+    )]
+    Recon(Box<ReconArgs>),
     /// Convert a directory that Spark saved into one file: versioned, checksummed, quick to load.
     Import {
         /// The directory of the saved PipelineModel.
@@ -191,14 +201,8 @@ fn main() -> ExitCode {
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
         Command::Dlq { command } => dlq::run(&command),
         Command::Import { spark_dir, out, schema } => import(&schema, &spark_dir, &out),
-        Command::Verify(arguments) => match verify(&arguments) {
-            Ok(true) => Ok(()),
-            Ok(false) => return ExitCode::FAILURE,
-            Err(error) => {
-                eprintln!("error: {error:#}");
-                return ExitCode::from(2);
-            }
-        },
+        Command::Verify(arguments) => return judged(verify(&arguments)),
+        Command::Recon(arguments) => return judged(recon::run(&arguments)),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -207,6 +211,18 @@ fn main() -> ExitCode {
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
+        }
+    }
+}
+
+/// The exit code of what proves something: 0 where it holds, 1 where it does not, 2 where that cannot be told.
+fn judged(outcome: Result<bool>) -> ExitCode {
+    match outcome {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(2)
         }
     }
 }

@@ -6,7 +6,8 @@
 //! included, and can be read without this library.
 
 use std::borrow::Cow;
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ const MAGIC: &[u8; 8] = b"IDSMODEL";
 const FORMAT_VERSION: u32 = 2;
 const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
 const CHECKSUM_LENGTH: usize = 32;
+/// More than any forest needs; what claims more is refused before it is read.
+const MOST_LENGTH: u64 = 2 << 30;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -57,7 +60,7 @@ pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
     let partial = Path::new(&partial);
-    let written = std::fs::File::create(partial).and_then(|mut file| {
+    let written = File::create(partial).and_then(|mut file| {
         file.write_all(&bytes)?;
         file.sync_all()?;
         std::fs::rename(partial, path)
@@ -66,29 +69,45 @@ pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Model> {
-    let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    parse(&bytes).map_err(|detail| Error::ModelFile { path: path.into(), detail })
+    let refused = |detail| Error::ModelFile { path: path.into(), detail };
+    let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
+    let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
+    // The header first: a file that is no model may be larger than memory.
+    let mut bytes = Vec::new();
+    let read = |file: &mut File, most: u64, bytes: &mut Vec<u8>| file.take(most).read_to_end(bytes);
+    read(&mut file, HEADER_LENGTH as u64, &mut bytes).map_err(|error| Error::io(path, error))?;
+    check_header(&bytes, length).map_err(refused)?;
+    read(&mut file, length, &mut bytes).map_err(|error| Error::io(path, error))?;
+    parse(&bytes).map_err(refused)
 }
 
-/// The model in `bytes`, or what is wrong with them.
-fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
+/// Checks the header, which begins `bytes`, of a file of `length` bytes.
+fn check_header(bytes: &[u8], length: u64) -> std::result::Result<(), String> {
     if !bytes.starts_with(MAGIC) {
         return Err("not a model file (it does not start with `IDSMODEL`); `ids import` makes one from a directory that Spark saved".into());
     }
     let truncated = || "the file is truncated".to_owned();
     let header = bytes.get(..HEADER_LENGTH).ok_or_else(truncated)?;
-    let (version, length) = header[MAGIC.len()..].split_at(4);
+    let (version, body_length) = header[MAGIC.len()..].split_at(4);
     let version = u32::from_le_bytes(version.try_into().map_err(|_| truncated())?);
-    let length = u64::from_le_bytes(length.try_into().map_err(|_| truncated())?);
+    let body_length = u64::from_le_bytes(body_length.try_into().map_err(|_| truncated())?);
     if version != FORMAT_VERSION {
         return Err(format!("it has format version {version}; this library reads version {FORMAT_VERSION}"));
     }
-    let rest = bytes.len() - HEADER_LENGTH;
-    match usize::try_from(length).ok().and_then(|length| length.checked_add(CHECKSUM_LENGTH)) {
-        Some(expected) if expected == rest => {}
-        Some(expected) if expected < rest => return Err("bytes follow the end of the model".into()),
+    match body_length.checked_add((HEADER_LENGTH + CHECKSUM_LENGTH) as u64) {
+        Some(expected) if expected == length => {}
+        Some(expected) if expected < length => return Err("bytes follow the end of the model".into()),
         _ => return Err(truncated()),
     }
+    if length > MOST_LENGTH {
+        return Err(format!("it has {length} bytes; a model has {MOST_LENGTH} at most"));
+    }
+    Ok(())
+}
+
+/// The model in `bytes`, or what is wrong with them.
+fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
+    check_header(bytes, bytes.len() as u64)?;
     let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_LENGTH);
     if Sha256::digest(content)[..] != *checksum {
         return Err("the checksum is wrong: the file is damaged".into());

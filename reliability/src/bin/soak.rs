@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use ids_reliability::cluster::Shape;
 use ids_reliability::scenario::{self, BrokerFault, Delivery, Lab, Outcome};
+use ids_reliability::{steady, storm};
 use nix::sys::signal::Signal;
 
 /// Kill, starve and rebalance the detector on real Kafka, and check that nothing is lost.
@@ -19,6 +20,15 @@ struct Cli {
     /// Kills by SIGKILL; other counts follow from it.
     #[arg(long, default_value_t = 50)]
     kills: usize,
+    /// How long the steady load lasts.
+    #[arg(long, default_value_t = 30)]
+    minutes: u64,
+    /// Its mean rows a second, bursts apart.
+    #[arg(long, default_value_t = 500.0)]
+    rate: f64,
+    /// One node of Kafka, and not three brokers and three controllers: for what stops no broker.
+    #[arg(long)]
+    single: bool,
     /// Where the figures go.
     #[arg(long, default_value = "target/reliability.json")]
     output: PathBuf,
@@ -74,17 +84,30 @@ fn run(cli: &Cli) -> Result<()> {
             }));
         }
     }
+    let (minutes, rate) = (cli.minutes, cli.rate);
+    let at_least_once = Delivery::AtLeastOnce;
+    plans.push(plan("models reloaded", at_least_once, false, |_| storm::reload_storm(Duration::from_secs(60), 500.0)));
+    plans.push(plan("full load", at_least_once, false, |lab| steady::full_load(lab, 1_000_000)));
+    plans.push(plan("steady load", at_least_once, false, move |lab| {
+        steady::steady(lab, Duration::from_secs(60 * minutes), rate)
+    }));
     plans.retain(|plan| plan.name.contains(&cli.only));
-    let mut lab = Lab::start(Shape::Full)?;
+    let mut lab = Lab::start(if cli.single { Shape::Single } else { Shape::Full })?;
     let (mut outcomes, mut n_failed) = (Vec::new(), 0);
     for (i, Plan { name, may_duplicate, run }) in plans.iter().enumerate() {
         let start = Instant::now();
         eprintln!("[{}/{}] {name}", i + 1, plans.len());
         let judged = run(&mut lab).and_then(|outcome| {
             let (seconds, Outcome { kills, restarts, report, .. }) = (start.elapsed().as_secs_f64(), &outcome);
-            eprintln!("  {seconds:.0} s, {kills} faults, {restarts} restarts: {report}");
+            eprintln!(
+                "  {seconds:.0} s, {kills} faults, {restarts} restarts: {} lost, {} duplicates, {} acknowledged",
+                report.lost, report.duplicates, report.acked
+            );
             if let Some(median) = outcome.restart_ms_median {
                 eprintln!("  first verdict {median} ms after a start (median)");
+            }
+            if let Some(load) = &outcome.load {
+                eprintln!("  {load:?}");
             }
             let judged = scenario::judge(&outcome, *may_duplicate);
             outcomes.push(outcome);
