@@ -38,6 +38,7 @@ const BUSY_WAIT: Duration = Duration::from_millis(1);
 /// Most batches on their way: bounds memory while Kafka does not acknowledge.
 const MOST_BATCHES: usize = 16;
 const METADATA_WAIT: Duration = Duration::from_secs(2);
+const TOPIC_WAIT: Duration = Duration::from_secs(4);
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
 /// Longest time to wait for acknowledgements at the end.
@@ -311,10 +312,18 @@ impl Detector {
         }
         let n_partitions = |topic: &str| -> Result<i32> {
             let doing = format!("asking for the partitions of topic `{topic}`");
-            let metadata = consumer.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(Error::kafka(doing))?;
-            match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
-                0 => Err(Error::Topic { topic: topic.into(), detail: "it does not exist; create it first".into() }),
-                n => Ok(n as i32),
+            let deadline = Instant::now() + TOPIC_WAIT;
+            loop {
+                let metadata = consumer.fetch_metadata(Some(topic), REQUEST_WAIT).map_err(Error::kafka(&doing))?;
+                match metadata.topics().first().map_or(0, |topic| topic.partitions().len()) {
+                    // A broker may not have heard of a topic that was just created.
+                    0 if Instant::now() < deadline => std::thread::sleep(TOPIC_WAIT / 20),
+                    0 => {
+                        let detail = "it does not exist; create it first".into();
+                        return Err(Error::Topic { topic: topic.into(), detail });
+                    }
+                    n => return Ok(n as i32),
+                }
             }
         };
         let flows = n_partitions(&self.topics.flows)?;

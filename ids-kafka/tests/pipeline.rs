@@ -389,8 +389,13 @@ fn csv_rows_are_scored_like_json() {
 
 /// Asks the admin server; status and body.
 fn ask(address: SocketAddr, request: &str) -> (u16, String) {
+    ask_for(address, request, "*/*")
+}
+
+/// The same, where a form of the answer is preferred.
+fn ask_for(address: SocketAddr, request: &str, accept: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(address).expect("connects");
-    write!(stream, "{request} HTTP/1.1\r\nHost: ids\r\nConnection: close\r\n\r\n").expect("asks");
+    write!(stream, "{request} HTTP/1.1\r\nHost: ids\r\nAccept: {accept}\r\nConnection: close\r\n\r\n").expect("asks");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("an answer");
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head and a body");
@@ -441,7 +446,9 @@ fn operators_see_how_it_is_and_give_it_another_model() {
     assert_eq!((sum("ids_end_to_end_seconds_count"), sum("ids_assigned_partitions")), (302.0, 6.0));
     assert!(text.contains(&format!("ids_model_info{{version=\"{}\"", first.version())), "{text}");
     assert!(text.contains("ids_dead_letters_total{kind=\"empty\"} 1"), "{text}");
-    assert!(text.ends_with("# EOF\n"));
+    assert!(text.contains("# TYPE ids_records_total counter\n") && !text.contains("EOF"), "{text}");
+    let open = ask_for(address, "GET /metrics", "application/openmetrics-text;version=1.0.0,text/plain;q=0.5").1;
+    assert!(open.contains("# TYPE ids_records counter\n") && open.ends_with("# EOF\n"), "{open}");
 
     assert_eq!(ask(address, "POST /reload"), (422, "it is damaged\n".into()));
     assert_eq!(ask(address, "POST /reload"), (200, "taken\n".into()));

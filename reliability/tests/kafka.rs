@@ -1,5 +1,11 @@
 //! Short forms of what `make soak` does at length, on one node of real Kafka.
 
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
 use ids_reliability::cluster::{self, Shape};
 use ids_reliability::scenario::{self, Delivery, Lab};
 use nix::sys::signal::Signal;
@@ -28,4 +34,30 @@ fn nothing_is_lost_on_a_real_kafka() {
     let early = scenario::commits_too_early(&mut lab, 2, 1_000.0).expect("runs");
     eprintln!("commits too early: {}", early.report);
     assert!(early.report.lost > 0, "the checker finds what is lost");
+}
+
+#[test]
+fn a_harness_that_is_killed_leaves_no_broker_running() {
+    if let Some(reason) = cluster::missing() {
+        eprintln!("SKIPPED: tests on a real Kafka: {reason}");
+        return;
+    }
+    if Command::new("setpriv").arg("--version").output().is_err() {
+        eprintln!("SKIPPED: what a killed harness leaves: there is no setpriv (util-linux)");
+        return;
+    }
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kafka"));
+    let mut harness =
+        command.args(["--partitions", "1"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("starts");
+    let mut line = String::new();
+    BufReader::new(harness.stdout.take().expect("a pipe")).read_line(&mut line).expect("reads");
+    let address = line.trim().strip_prefix("export BOOTSTRAP_SERVERS=").expect("an address").to_owned();
+    assert!(TcpStream::connect(&address).is_ok(), "there is a broker at {address}");
+    harness.kill().expect("kills");
+    harness.wait().expect("ends");
+    let start = Instant::now();
+    while TcpStream::connect(&address).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(20), "the broker at {address} lives on");
+        thread::sleep(Duration::from_millis(50));
+    }
 }

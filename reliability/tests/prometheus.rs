@@ -75,7 +75,7 @@ fn prometheus_reads_what_the_programs_count() {
         (!values.is_empty()).then(|| values.iter().sum())
     };
     let start = Instant::now();
-    let mut wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
+    let wait_for = |what: &str, is_so: &dyn Fn() -> bool| {
         while !is_so() {
             assert!(start.elapsed() < PATIENCE, "{what}");
             thread::sleep(Duration::from_millis(200));
