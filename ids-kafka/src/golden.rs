@@ -47,39 +47,39 @@ impl GoldenRows {
         loop {
             records.clear();
             let read = flows.read(&mut records)?;
-            let line = verdicts.next().transpose().map_err(|error| refused(&self.verdicts, row + 1, error))?;
+            let line = verdicts.next().transpose().map_err(|error| refused(&self.verdicts, row + 1, &error))?;
             let Some(line) = line else {
                 return match read {
-                    Read::End if row == 0 => Err(refused(&self.flows, 0, "there are no golden rows in it")),
+                    Read::End if row == 0 => Err(refused(&self.flows, 0, &"there are no golden rows in it")),
                     Read::End => Ok(row),
-                    _ => Err(refused(&self.verdicts, row + 1, "it is missing: there are more flows than verdicts")),
+                    _ => Err(refused(&self.verdicts, row + 1, &"it is missing: there are more flows than verdicts")),
                 };
             };
             row += 1;
             let origin = Origin { topic: &source, partition: 0, offset: row as i64, timestamp_ms: None };
             let said = match read {
-                Read::End => return Err(refused(&self.verdicts, row, "there is no flow for it")),
+                Read::End => return Err(refused(&self.verdicts, row, &"there is no flow for it")),
                 Read::Bad(error) => serde_json::to_value(DeadLetter::undecoded(origin, &error, model.version())),
                 Read::Flow => match scorer.score(&records).get(0) {
                     Ok(score) => serde_json::to_value(Verdict::new(model, origin, score)),
                     Err(fault) => serde_json::to_value(DeadLetter::unscored(origin, &fault, model.version())),
                 },
             };
-            let said = said.map_err(|error| refused(&self.flows, row, error))?;
+            let said = said.map_err(|error| refused(&self.flows, row, &error))?;
             let expected: Map<String, Value> =
-                serde_json::from_str(&line).map_err(|error| refused(&self.verdicts, row, error))?;
+                serde_json::from_str(&line).map_err(|error| refused(&self.verdicts, row, &error))?;
             compare(&expected, &said).map_err(|detail| {
-                refused(&self.verdicts, row, format!("model {} gives another verdict: {detail}", model.version()))
+                refused(&self.verdicts, row, &format!("model {} gives another verdict: {detail}", model.version()))
             })?;
         }
     }
 }
 
 fn open(path: &Path) -> Result<BufReader<File>> {
-    File::open(path).map(BufReader::new).map_err(|error| refused(path, 0, error))
+    File::open(path).map(BufReader::new).map_err(|error| refused(path, 0, &error))
 }
 
-fn refused(path: &Path, row: usize, detail: impl ToString) -> Error {
+fn refused(path: &Path, row: usize, detail: &impl ToString) -> Error {
     Error::Golden { path: path.into(), row, detail: detail.to_string() }
 }
 
