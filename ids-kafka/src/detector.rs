@@ -261,7 +261,7 @@ impl Detector {
             let is_full = n_open >= MOST_BATCHES;
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
-                pause(&consumer, is_full)?;
+                group.pause(&consumer, is_full)?;
                 is_paused = is_full;
             }
             let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
@@ -420,13 +420,6 @@ impl Detector {
         self.handle.metrics.add_batch(&counts);
         Ok((verdicts, reach))
     }
-}
-
-/// Has Kafka give nothing of any partition for now, or go on.
-fn pause(consumer: &GroupConsumer, is_full: bool) -> Result<()> {
-    let assignment = consumer.assignment().map_err(Error::kafka("asking for the assignment"))?;
-    let outcome = if is_full { consumer.pause(&assignment) } else { consumer.resume(&assignment) };
-    outcome.map_err(Error::kafka("pausing or resuming partitions"))
 }
 
 /// Waits for records and decodes them as they come.

@@ -49,6 +49,8 @@ pub(crate) struct Group {
     topics: Topics,
     outbox: Arc<Outbox>,
     promise: Promise,
+    /// Partitions that are ours.
+    assigned: Mutex<BTreeSet<i32>>,
     /// Partitions of which what has been consumed and not spoken of is no longer ours to speak of.
     revoked: Mutex<BTreeSet<i32>>,
     metrics: Arc<DetectorMetrics>,
@@ -87,13 +89,17 @@ impl ConsumerContext for Group {
                 if let Err(error) = self.take_up(consumer, partitions) {
                     self.fail(error);
                 }
+                lock(&self.assigned).extend(numbers(partitions));
                 if is_cooperative { consumer.incremental_assign(partitions) } else { consumer.assign(partitions) }
             }
             _ => {
                 self.hand_over(consumer, partitions);
+                lock(&self.assigned).retain(|partition| !numbers(partitions).contains(partition));
                 if is_cooperative { consumer.incremental_unassign(partitions) } else { consumer.unassign() }
             }
         };
+        // From here on nothing may be asked of librdkafka's group: where the consumer is being closed, the group
+        // may have ended with the last partition, and then answers nobody.
         if let Err(error) = outcome {
             self.fail(Error::kafka("taking or leaving partitions")(error));
         }
@@ -101,7 +107,7 @@ impl ConsumerContext for Group {
         if error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             tracing::info!(partitions = ?numbers(partitions), "partitions assigned");
         }
-        self.metrics.set_assigned_partitions(consumer.assignment().map_or(0, |assignment| assignment.count()));
+        self.metrics.set_assigned_partitions(lock(&self.assigned).len());
     }
 }
 
@@ -131,6 +137,7 @@ impl Group {
             topics: topics.clone(),
             outbox: Arc::clone(outbox),
             promise,
+            assigned: Mutex::default(),
             revoked: Mutex::default(),
             metrics: Arc::clone(metrics),
             failure: Mutex::default(),
@@ -181,6 +188,16 @@ impl Group {
         }
         self.metrics.forget(&numbers(partitions));
         lock(&self.revoked).extend(numbers(partitions));
+    }
+
+    /// Has Kafka give nothing of any partition for now (`is_full`), or go on.
+    pub(crate) fn pause(&self, consumer: &GroupConsumer, is_full: bool) -> Result<()> {
+        let mut assignment = TopicPartitionList::new();
+        for &partition in &*lock(&self.assigned) {
+            assignment.add_partition(&self.topics.flows, partition);
+        }
+        let outcome = if is_full { consumer.pause(&assignment) } else { consumer.resume(&assignment) };
+        outcome.map_err(Error::kafka("pausing or resuming partitions"))
     }
 
     /// The partitions taken away, or to be consumed again, since the last call.
