@@ -17,7 +17,7 @@ mod table;
 pub mod verdict;
 pub mod verify;
 
-pub use alert::{AlertPolicy, Alerting};
+pub use alert::{Alert, AlertPolicy, Alerting};
 pub use dead_letter::DeadLetter;
 pub use decode::{CsvColumns, CsvDecoder, CsvReader, FlowReader, JsonDecoder, RecordError, RecordErrorKind};
 pub use error::{Error, Result};

@@ -1,5 +1,7 @@
 //! What the model says of a flow, and where the flow came from: one JSON object per flow.
 
+use std::fmt;
+
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 
@@ -20,10 +22,10 @@ pub struct Origin<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
-impl Origin<'_> {
-    /// `topic/partition/offset`: the key of everything that is said of the record.
-    pub fn key(&self) -> String {
-        format!("{}/{}/{}", self.topic, self.partition, self.offset)
+/// `topic/partition/offset`: the key of everything that is said of the record.
+impl fmt::Display for Origin<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}", self.topic, self.partition, self.offset)
     }
 }
 

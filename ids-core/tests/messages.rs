@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use common::repository;
 use ids_core::schema::ColumnKind;
-use ids_core::{AlertPolicy, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RowFault, Schema, Verdict, alert};
+use ids_core::{AlertPolicy, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RowFault, Schema, Verdict};
 use jsonschema::Validator;
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ fn records_verdicts_and_alerts_are_as_described() {
         }
         if alerting.raises(&verdict) {
             n_alerts += 1;
-            let alert = alert::alert(&model, &verdict, flow, &score, 0);
+            let alert = serde_json::to_value(alerting.alert(&model, &verdict, flow, &score, 0)).expect("serialises");
             assert_valid(&of_alert, &alert);
             assert_eq!(alert["@timestamp"], "2023-11-14T22:13:20.123Z");
             assert_eq!(alert["event"]["id"], format!("demo/3/{index}"));

@@ -5,12 +5,13 @@
 //! is committed only after its verdict is: a detector that is killed loses nothing. See `docs/delivery.md`.
 
 use std::collections::BTreeSet;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use ids_core::{
     Alerting, CsvColumns, CsvDecoder, DeadLetter, FlowRecords, JsonDecoder, Model, Origin, RecordError,
-    RecordErrorKind, Schema, Scorer, Verdict, alert,
+    RecordErrorKind, Schema, Scorer, Verdict,
 };
 use rdkafka::consumer::Consumer;
 use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
@@ -370,6 +371,8 @@ impl Detector {
         let mut reach = Reach::default();
         let mut decoded = 0..;
         let mut verdicts = Verdicts::default();
+        // Key and value of an alert.
+        let mut text = Vec::new();
         let unwritable = |error| Error::Config(format!("a verdict cannot be written: {error}"));
         for Consumed { message, error, is_revoked } in &batch.messages {
             let index = if error.is_none() { decoded.next() } else { None };
@@ -383,22 +386,26 @@ impl Detector {
                 (Some((index, Ok(score))), _) => {
                     let verdict = Verdict::new(model, origin, score);
                     *counts.verdicts.entry(verdict.class).or_default() += 1;
-                    let key = origin.key();
                     if alerting.raises(&verdict) {
                         counts.alerts += 1;
-                        let alert = alert::alert(model, &verdict, batch.records.get(index), &score, batch.read_at_ms)
-                            .to_string();
+                        let flow = batch.records.get(index);
+                        let alert = alerting.alert(model, &verdict, flow, &score, batch.read_at_ms);
+                        text.clear();
+                        // Writing to memory does not fail.
+                        let _ = write!(text, "{origin}");
+                        let key_length = text.len();
+                        serde_json::to_writer(&mut text, &alert).map_err(unwritable)?;
+                        let (key, value) = text.split_at(key_length);
                         let outgoing = Outgoing {
                             topic: &self.topics.alerts,
                             partition: partition % widths.alerts,
-                            key: Some(key.as_bytes()),
-                            value: Some(alert.as_bytes()),
+                            key: Some(key),
+                            value: Some(value),
                             headers: own_headers(message),
                         };
                         outbox.send(outgoing, ticket)?;
                     }
-                    let write = |values: &mut Vec<u8>| serde_json::to_writer(values, &verdict);
-                    verdicts.push(partition, key, own_headers(message), write).map_err(unwritable)?;
+                    verdicts.push(origin, own_headers(message), &verdict).map_err(unwritable)?;
                     continue;
                 }
                 (Some((_, Err(fault))), _) => DeadLetter::unscored(origin, &fault, model.version()),
@@ -411,11 +418,10 @@ impl Detector {
                 partition: partition % widths.dead_letters,
                 key: message.key(),
                 value: message.payload(),
-                headers: dead_letter_headers(message, &dead_letter),
+                headers: Some(dead_letter_headers(message, &dead_letter)),
             };
             outbox.send(outgoing, ticket)?;
-            let write = |values: &mut Vec<u8>| serde_json::to_writer(values, &dead_letter.marker());
-            verdicts.push(partition, origin.key(), own_headers(message), write).map_err(unwritable)?;
+            verdicts.push(origin, own_headers(message), &dead_letter.marker()).map_err(unwritable)?;
         }
         self.handle.metrics.add_batch(&counts);
         Ok((verdicts, reach))
@@ -480,10 +486,9 @@ fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
 }
 
 /// The headers of a flow that travel on with what is said of it.
-fn own_headers(message: &BorrowedMessage<'_>) -> OwnedHeaders {
-    let received = message.headers().into_iter().flat_map(|received| received.iter());
-    let passed_on = received.filter(|header| headers::PASSED_ON.contains(&header.key));
-    passed_on.fold(OwnedHeaders::new(), OwnedHeaders::insert)
+fn own_headers(message: &BorrowedMessage<'_>) -> Option<OwnedHeaders> {
+    let passed_on = message.headers()?.iter().filter(|header| headers::PASSED_ON.contains(&header.key));
+    Some(passed_on.fold(OwnedHeaders::new(), OwnedHeaders::insert))
 }
 
 /// All headers of a record, and after them those that say why it is a dead letter. Where it has some of

@@ -9,9 +9,13 @@
 //! Pure: no Kafka here.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io::Write as _;
+use std::ops::Range;
 use std::sync::Arc;
 
+use ids_core::Origin;
 use rdkafka::message::OwnedHeaders;
+use serde::Serialize;
 
 use crate::error::Result;
 use crate::outbox::Ticket;
@@ -51,50 +55,50 @@ impl Reach {
 #[derive(Debug, Default)]
 pub(crate) struct Verdicts {
     messages: Vec<Waiting>,
-    /// Their values, one after the other.
-    values: Vec<u8>,
+    /// Key and value of each, one after the other.
+    bytes: Vec<u8>,
 }
 
 #[derive(Debug)]
 struct Waiting {
     partition: i32,
-    key: String,
-    start: usize,
-    headers: OwnedHeaders,
+    key: Range<usize>,
+    value: Range<usize>,
+    headers: Option<OwnedHeaders>,
 }
 
 /// A verdict, as it is sent.
 #[derive(Debug)]
 pub(crate) struct VerdictMessage<'a> {
     pub(crate) partition: i32,
-    pub(crate) key: &'a str,
+    pub(crate) key: &'a [u8],
     pub(crate) value: &'a [u8],
-    pub(crate) headers: &'a OwnedHeaders,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 impl Verdicts {
-    /// Adds a verdict of the record at `partition` and `key`, whose JSON `write` appends.
-    pub(crate) fn push<E>(
+    /// Adds a verdict of the record at `origin`, whose JSON is that of `value`.
+    pub(crate) fn push(
         &mut self,
-        partition: i32,
-        key: String,
-        headers: OwnedHeaders,
-        write: impl FnOnce(&mut Vec<u8>) -> std::result::Result<(), E>,
-    ) -> std::result::Result<(), E> {
-        let start = self.values.len();
-        write(&mut self.values)?;
-        self.messages.push(Waiting { partition, key, start, headers });
+        origin: Origin<'_>,
+        headers: Option<OwnedHeaders>,
+        value: &impl Serialize,
+    ) -> serde_json::Result<()> {
+        let start = self.bytes.len();
+        // Writing to memory does not fail.
+        let _ = write!(self.bytes, "{origin}");
+        let key = start..self.bytes.len();
+        serde_json::to_writer(&mut self.bytes, value)?;
+        let value = key.end..self.bytes.len();
+        self.messages.push(Waiting { partition: origin.partition, key, value, headers });
         Ok(())
     }
 
-    /// All of them, in order.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = VerdictMessage<'_>> {
-        let ends = self.messages.iter().skip(1).map(|next| next.start).chain([self.values.len()]);
-        self.messages.iter().zip(ends).map(|(message, end)| VerdictMessage {
-            partition: message.partition,
-            key: &message.key,
-            value: &self.values[message.start..end],
-            headers: &message.headers,
+    /// Gives all of them to `send`, in order.
+    pub(crate) fn send(self, mut send: impl FnMut(VerdictMessage<'_>) -> Result<()>) -> Result<()> {
+        let Self { messages, bytes } = self;
+        messages.into_iter().try_for_each(|Waiting { partition, key, value, headers }| {
+            send(VerdictMessage { partition, key: &bytes[key], value: &bytes[value], headers })
         })
     }
 }
@@ -139,16 +143,17 @@ impl Flight {
         mut done: impl FnMut(&Reach),
     ) -> Result<()> {
         for batch in &mut self.batches {
-            let Some(verdicts) = &batch.waiting else { continue };
-            if !batch.first.is_done() {
+            if batch.waiting.is_some() && !batch.first.is_done() {
                 break;
             }
-            // A verdict of a partition that was taken away meanwhile is the new owner's to send.
-            for verdict in verdicts.iter().filter(|verdict| batch.reach.next.contains_key(&verdict.partition)) {
-                send(verdict, &batch.verdicts)?;
-            }
-            batch.waiting = None;
-            batch.verdicts.seal();
+            let Some(verdicts) = batch.waiting.take() else { continue };
+            let (reach, ticket) = (&batch.reach, &batch.verdicts);
+            verdicts.send(|verdict| match reach.next.contains_key(&verdict.partition) {
+                true => send(verdict, ticket),
+                // Of a partition that was taken away meanwhile: the new owner's to send.
+                false => Ok(()),
+            })?;
+            ticket.seal();
         }
         let is_done = |batch: &Batch| batch.waiting.is_none() && batch.verdicts.is_done();
         while self.batches.front().is_some_and(is_done) {
@@ -192,6 +197,10 @@ mod tests {
         pairs.into_iter().collect()
     }
 
+    fn origin(partition: i32, offset: i64) -> Origin<'static> {
+        Origin { topic: "demo", partition, offset, timestamp_ms: None }
+    }
+
     /// A flight whose verdicts are acknowledged as soon as they are sent, unless they are held.
     #[derive(Default)]
     struct Harness {
@@ -204,14 +213,9 @@ mod tests {
         /// Pushes a batch of one record for each partition, each with the offset before `next`.
         fn push(&mut self, next: Offsets) -> usize {
             let mut verdicts = Verdicts::default();
-            for (partition, offset) in &next {
-                let key = format!("{partition}/{}", offset - 1);
-                let text = key.clone();
-                let write = |values: &mut Vec<u8>| {
-                    values.extend_from_slice(text.as_bytes());
-                    Ok::<(), ()>(())
-                };
-                verdicts.push(*partition, key, OwnedHeaders::new(), write).expect("writes");
+            for (&partition, &offset) in &next {
+                let origin = origin(partition, offset - 1);
+                verdicts.push(origin, None, &origin.offset).expect("writes");
             }
             let first = Ticket::open();
             self.first.push(Arc::clone(&first));
@@ -222,8 +226,8 @@ mod tests {
         fn advance(&mut self) {
             let sent = &mut self.sent;
             let send = |verdict: VerdictMessage<'_>, _: &Arc<Ticket>| {
-                assert_eq!(verdict.key.as_bytes(), verdict.value);
-                sent.push((verdict.partition, verdict.key.to_owned()));
+                assert!(verdict.key.ends_with(verdict.value), "key and value are of one record");
+                sent.push((verdict.partition, String::from_utf8_lossy(verdict.key).into_owned()));
                 Ok(())
             };
             self.flight.advance(send, |_| ()).expect("nothing fails");
@@ -239,7 +243,7 @@ mod tests {
         assert!(harness.sent.is_empty(), "{:?}", harness.sent);
         harness.first[a].seal();
         harness.advance();
-        assert_eq!(harness.sent, [(0, "0/9".to_owned()), (0, "0/19".to_owned())]);
+        assert_eq!(harness.sent, [(0, "demo/0/9".to_owned()), (0, "demo/0/19".to_owned())]);
         assert_eq!((harness.flight.len(), harness.flight.to_commit()), (0, offsets([(0, 20)])));
     }
 
@@ -251,7 +255,7 @@ mod tests {
             let first = Ticket::open();
             first.seal();
             let mut verdicts = Verdicts::default();
-            verdicts.push(0, "k".into(), OwnedHeaders::new(), |_| Ok::<(), ()>(())).expect("writes");
+            verdicts.push(origin(0, 0), None, &()).expect("writes");
             flight.push(first, verdicts, Reach { next, ..Reach::default() });
         }
         let hold = |_: VerdictMessage<'_>, ticket: &Arc<Ticket>| {
@@ -297,7 +301,7 @@ mod tests {
         harness.flight.revoke([0]);
         harness.first[open].seal();
         harness.advance();
-        assert_eq!(harness.sent.last(), Some(&(1, "1/19".to_owned())));
+        assert_eq!(harness.sent.last(), Some(&(1, "demo/1/19".to_owned())));
         assert_eq!(harness.sent.len(), 3, "{:?}", harness.sent);
         assert_eq!(harness.flight.to_commit(), offsets([(1, 20)]));
     }

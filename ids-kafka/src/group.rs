@@ -221,22 +221,20 @@ impl Group {
                 lock(flight).push(ticket, verdicts, reach);
             }
             Promise::ExactlyOnce(transaction) => {
-                for verdict in verdicts.iter() {
-                    self.send(&verdict, &ticket)?;
-                }
+                verdicts.send(|verdict| self.send(verdict, &ticket))?;
                 lock(transaction).add(reach, n_records);
             }
         }
         Ok(())
     }
 
-    fn send(&self, verdict: &VerdictMessage<'_>, ticket: &Arc<Ticket>) -> Result<()> {
+    fn send(&self, verdict: VerdictMessage<'_>, ticket: &Arc<Ticket>) -> Result<()> {
         let outgoing = Outgoing {
             topic: &self.topics.verdicts,
             partition: verdict.partition,
-            key: Some(verdict.key.as_bytes()),
+            key: Some(verdict.key),
             value: Some(verdict.value),
-            headers: verdict.headers.clone(),
+            headers: verdict.headers,
         };
         self.outbox.send(outgoing, ticket)
     }
@@ -255,7 +253,7 @@ impl Group {
                 self.outbox.resend()?;
                 self.outbox.check()?;
                 let mut flight = lock(flight);
-                flight.advance(|verdict, ticket| self.send(&verdict, ticket), |reach| self.note_done(reach))?;
+                flight.advance(|verdict, ticket| self.send(verdict, ticket), |reach| self.note_done(reach))?;
                 Ok(flight.len())
             }
             Promise::ExactlyOnce(transaction) => {

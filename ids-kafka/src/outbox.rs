@@ -145,7 +145,7 @@ pub(crate) struct Outgoing<'a> {
     pub(crate) partition: i32,
     pub(crate) key: Option<&'a [u8]>,
     pub(crate) value: Option<&'a [u8]>,
-    pub(crate) headers: OwnedHeaders,
+    pub(crate) headers: Option<OwnedHeaders>,
 }
 
 impl Outbox {
@@ -229,9 +229,9 @@ impl Outbox {
     }
 
     fn hand_over(&self, message: Outgoing<'_>, ticket: &Arc<Ticket>) -> Result<()> {
-        let mut record = BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, Arc::clone(ticket))
-            .partition(message.partition)
-            .headers(message.headers);
+        let mut record =
+            BaseRecord::<[u8], [u8], _>::with_opaque_to(message.topic, Arc::clone(ticket)).partition(message.partition);
+        record.headers = message.headers;
         record.key = message.key;
         record.payload = message.value;
         loop {
@@ -280,7 +280,7 @@ impl Outbox {
                 partition: message.partition(),
                 key: message.key(),
                 value: message.payload(),
-                headers,
+                headers: Some(headers),
             };
             self.hand_over(cut(whole), &ticket)?;
         }
@@ -314,7 +314,9 @@ fn cut(message: Outgoing<'_>) -> Outgoing<'_> {
     Outgoing {
         key: message.key.filter(|key| key.len() <= CUT_BYTES),
         value: message.value.map(|value| &value[..value.len().min(CUT_BYTES)]),
-        headers: message.headers.insert(Header { key: CUT_FROM, value: Some(&length.to_string()) }),
+        headers: Some(
+            message.headers.unwrap_or_default().insert(Header { key: CUT_FROM, value: Some(&length.to_string()) }),
+        ),
         ..message
     }
 }

@@ -49,7 +49,7 @@ pub fn run(connection: &Connection, topics: &Topics, model: &Arc<Model>, life: D
             },
             Err(error) => serde_json::to_vec(&DeadLetter::undecoded(origin, &error, model.version()).marker())?,
         };
-        let key = origin.key();
+        let key = origin.to_string();
         let record = BaseRecord::to(&topics.verdicts).key(&key).payload(&json).partition(message.partition());
         producer.send(record).map_err(|(error, _)| error)?;
     }
