@@ -97,6 +97,27 @@ soak: toolchain $(KAFKA) ## Kill, starve and rebalance the detector on real Kafk
 	cargo build --quiet --workspace
 	target/debug/soak $(ARGS)
 
+# What the detector is compared with: of the Spark that saved the models, the newest version whose Kafka connector is served.
+STREAM_SPARK := 3.5.1
+STREAM_JARS := org.apache.spark:spark-sql-kafka-0-10_2.12:$(STREAM_SPARK) \
+    org.apache.spark:spark-token-provider-kafka-0-10_2.12:$(STREAM_SPARK) \
+    org.apache.kafka:kafka-clients:3.4.1 org.apache.commons:commons-pool2:2.11.1
+MAVEN_PLUGIN := org.apache.maven.plugins:maven-dependency-plugin:3.6.1
+
+.PHONY: compare-stream
+compare-stream: toolchain $(KAFKA) target/spark-$(STREAM_SPARK)/bin/python target/spark-kafka ## The detector against Spark Structured Streaming; figures go to target/compare-stream.json
+	cargo build --quiet --release -p ids-examples -p ids-reliability --bin detector --bin compare-stream
+	target/release/compare-stream --python target/spark-$(STREAM_SPARK)/bin/python $(ARGS)
+
+target/spark-kafka:
+	@command -v mvn > /dev/null || { echo "missing: Maven, which gets the jars of Spark's Kafka connector"; exit 1; }
+	rm -rf $@.part && mkdir -p $@.part
+	@for jar in $(STREAM_JARS); do \
+	    mvn -B -q $(MAVEN_PLUGIN):get -Dtransitive=false -Dartifact=$$jar; \
+	    mvn -B -q $(MAVEN_PLUGIN):copy -Dartifact=$$jar -DoutputDirectory=$(abspath $@.part); \
+	done
+	mv $@.part $@
+
 .PHONY: kafka-jars
 kafka-jars:
 	@if command -v java > /dev/null && command -v mvn > /dev/null; then $(MAKE) --no-print-directory $(KAFKA); \

@@ -1,4 +1,4 @@
-//! The detector as a process: started, watched, signalled, asked.
+//! The detector as a process: started, watched, signalled, asked. So is what it is compared with.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -52,11 +52,26 @@ impl Detector {
     /// # Errors
     /// Where the program is not there.
     pub fn start(arguments: &[String], log: &Path) -> Result<Self> {
+        let mut command = Command::new(program("detector")?);
+        command.args(arguments);
+        Self::spawn(&command, log)
+    }
+
+    /// Starts `command`, a detector of whatever make.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub(crate) fn spawn(command: &Command, log: &Path) -> Result<Self> {
         let output = File::options().create(true).append(true).open(log);
         let output = output.with_context(|| format!("cannot write {}", log.display()))?;
-        let mut command = bound_to_us(program("detector")?);
-        command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        Ok(Self { process: command.spawn().context("cannot start the detector")?, log: log.into() })
+        let mut bound = bound_to_us(command.get_program());
+        bound.args(command.get_args()).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        Ok(Self { process: bound.spawn().context("cannot start the detector")?, log: log.into() })
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Sends a signal.

@@ -294,7 +294,7 @@ pub(crate) fn synthetic_flows() -> Result<Vec<Flow>> {
 }
 
 /// What `ask` answers, once brokers that went away are back.
-fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
+pub(crate) fn patiently<T>(ask: impl Fn() -> KafkaResult<T>) -> Result<T> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match ask() {
