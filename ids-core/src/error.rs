@@ -39,6 +39,15 @@ pub enum Error {
         columns: Vec<String>,
     },
 
+    /// The columns of a table cannot be used.
+    #[error("{source_name}: {detail}")]
+    Columns {
+        /// What the table is.
+        source_name: String,
+        /// What is wrong with its columns.
+        detail: String,
+    },
+
     /// The header of a CSV file cannot be used.
     #[error("CSV header: {detail}")]
     Header {

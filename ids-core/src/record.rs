@@ -67,6 +67,11 @@ impl FlowRecords {
     pub(crate) fn new_row(&mut self) -> NewRow<'_> {
         self.rows.new_row()
     }
+
+    /// The rows, for filling column by column.
+    pub(crate) fn rows_mut(&mut self) -> &mut Rows {
+        &mut self.rows
+    }
 }
 
 impl AsRef<Rows> for FlowRecords {

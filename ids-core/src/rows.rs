@@ -270,6 +270,48 @@ impl Rows {
         (0..self.len).map(|index| self.get(index))
     }
 
+    /// Makes the batch `len` rows long, for filling column by column: rows that were there keep their values, texts
+    /// apart, which are missing after this as all values of new rows are.
+    pub fn resize(&mut self, len: usize) {
+        self.len = len;
+        self.numbers.resize(len * self.fields.n_numbers, None);
+        self.texts.clear();
+        self.texts.resize(len * self.fields.n_texts, None);
+        self.vectors.resize(len * self.fields.n_vectors, None);
+        self.arena.clear();
+    }
+
+    /// Sets the number at `slot` of each row, in order, as far as there are values.
+    pub fn fill_numbers(&mut self, slot: usize, values: impl IntoIterator<Item = Option<f64>>) {
+        for (row, value) in self.numbers.chunks_exact_mut(self.fields.n_numbers).zip(values) {
+            row[slot] = value;
+        }
+    }
+
+    /// Sets the text at `slot` of each row, in order, as far as there are values.
+    pub fn fill_texts<'t>(&mut self, slot: usize, values: impl IntoIterator<Item = Option<&'t str>>) {
+        for (row, value) in self.texts.chunks_exact_mut(self.fields.n_texts).zip(values) {
+            row[slot] = value.map(|value| {
+                let start = self.arena.len();
+                self.arena.push_str(value);
+                Span { start, end: self.arena.len() }
+            });
+        }
+    }
+
+    /// Removes the rows at `indices`, which rise.
+    pub fn remove(&mut self, indices: &[usize]) {
+        let mut stay = vec![true; self.len];
+        for &index in indices {
+            stay[index] = false;
+        }
+        let Fields { n_numbers, n_texts, n_vectors, .. } = *self.fields;
+        keep(&mut self.numbers, n_numbers, &stay);
+        keep(&mut self.texts, n_texts, &stay);
+        keep(&mut self.vectors, n_vectors, &stay);
+        self.len = stay.into_iter().filter(|&stays| stays).count();
+    }
+
     /// Appends a row whose values are all missing and gives it for filling. It is part of the batch
     /// only once it is kept: dropping it without [`NewRow::keep`] takes it out again.
     pub fn new_row(&mut self) -> NewRow<'_> {
@@ -279,6 +321,15 @@ impl Rows {
         self.vectors.resize((self.len + 1) * self.fields.n_vectors, None);
         NewRow { rows: self, arena_start, kept: false }
     }
+}
+
+/// Keeps those rows of `width` cells for which `stay` says so.
+fn keep<T>(cells: &mut Vec<T>, width: usize, stay: &[bool]) {
+    let mut position = 0;
+    cells.retain(|_| {
+        position += 1;
+        stay[(position - 1) / width]
+    });
 }
 
 /// The row that is being filled.
@@ -395,5 +446,24 @@ mod tests {
         for (indices, values) in [(&[3][..], &[1.0][..]), (&[1, 1], &[1.0, 2.0]), (&[0], &[])] {
             assert!(Vector::sparse(3, indices, values).is_err(), "{indices:?}");
         }
+    }
+
+    #[test]
+    fn columns_fill_rows_and_rows_can_go() {
+        let mut fields = Fields::new("test");
+        for (name, data_type) in [("a", DataType::Double), ("t", DataType::Text), ("b", DataType::Double)] {
+            fields.push(Field { name: name.into(), data_type, is_input: true }, &[]).expect("a new name");
+        }
+        let mut rows = Rows::new(Arc::new(fields));
+        for round in [0.0, 10.0] {
+            rows.resize(3);
+            rows.fill_numbers(1, [Some(round), None, Some(round + 2.0)]);
+            rows.fill_texts(0, [Some("x"), Some(""), None]);
+            let seen: Vec<_> = rows.iter().map(|row| (row.number(0), row.number(1), row.text(0))).collect();
+            let expected = [(None, Some(round), Some("x")), (None, None, Some("")), (None, Some(round + 2.0), None)];
+            assert_eq!(seen, expected);
+        }
+        rows.remove(&[0, 1]);
+        assert_eq!((rows.len(), rows.get(0).number(1), rows.get(0).text(0)), (1, Some(12.0), None));
     }
 }

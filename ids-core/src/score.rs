@@ -1,5 +1,6 @@
 //! Rows in, scores out: the pipeline and the forest of a model run over a batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
@@ -126,8 +127,13 @@ impl Scorer {
     /// # Panics
     /// As [`Scorer::score`].
     pub fn features(&mut self, rows: impl AsRef<Rows>) -> &[f64] {
+        let rows = rows.as_ref();
+        self.features_of(rows, 0..rows.len())
+    }
+
+    fn features_of(&mut self, rows: &Rows, range: Range<usize>) -> &[f64] {
         let predictor = &*self.predictor;
-        let (found, expected) = (rows.as_ref().fields(), predictor.fields());
+        let (found, expected) = (rows.fields(), predictor.fields());
         assert!(
             found.is_like(expected),
             "rows of {} given to a scorer of {}: their columns differ",
@@ -137,7 +143,7 @@ impl Scorer {
         self.features.clear();
         self.outcomes.clear();
         let mut n_scored = 0;
-        for row in rows.as_ref().iter() {
+        for row in range.map(|index| rows.get(index)) {
             let outcome = predictor.pipeline.transform(row, &mut self.scratch).and_then(|made| {
                 self.features.extend_from_slice(predictor.features_of(&made)?);
                 Ok(n_scored)
@@ -153,7 +159,16 @@ impl Scorer {
     /// # Panics
     /// Where the rows are not of the fields that the predictor is bound to: its columns would be read as others.
     pub fn score(&mut self, rows: impl AsRef<Rows>) -> Scored<'_> {
-        self.features(rows);
+        let rows = rows.as_ref();
+        self.score_range(rows, 0..rows.len())
+    }
+
+    /// Scores the rows of a batch at `range`: several threads may share a batch.
+    ///
+    /// # Panics
+    /// As [`Scorer::score`], and where the range ends beyond the batch.
+    pub fn score_range(&mut self, rows: &Rows, range: Range<usize>) -> Scored<'_> {
+        self.features_of(rows, range);
         self.predictor.engine.score(&self.features, &mut self.scores);
         Scored { scores: &self.scores, outcomes: &self.outcomes }
     }

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
-use ids_core::{ConfusionMatrix, DeadLetter, Forest, Model, Origin, Schema, SparkModel, Task, Verdict};
+use ids_core::{ConfusionMatrix, Model, Outcome, Schema, SparkModel, outcome};
 use ids_examples::dlq::{self, DlqCommand};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
@@ -234,65 +234,15 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn inspect(path: &Path, schema: &SchemaArg) -> Result<()> {
     let mut out = std::io::stdout().lock();
     if !path.is_dir() {
-        let model = schema.load(path)?;
-        let provenance = model.provenance();
-        print_provenance(&mut out, &provenance.spark_version, &provenance.sha256)?;
-        print_forest(&mut out, model.forest())?;
-        print_stages(&mut out, &provenance.stages)?;
-        return print_classes(&mut out, &model);
+        return Ok(writeln!(out, "{}", schema.load(path)?)?);
     }
     let schema = schema.schema.as_deref().map(Schema::named).transpose()?;
     let saved = spark::read(path).with_context(|| format!("cannot load the model {}", path.display()))?;
-    print_provenance(&mut out, &saved.spark_version, &saved.sha256)?;
-    if let Some(forest) = &saved.forest {
-        print_forest(&mut out, &forest.forest)?;
-    }
-    print_stages(&mut out, &saved.stage_classes)?;
-    match Model::from_spark(saved, schema) {
-        Ok(model) => print_classes(&mut out, &model),
+    match Model::from_spark(saved.clone(), schema) {
+        Ok(model) => Ok(writeln!(out, "{model}")?),
         // It can be verified and used from a program, but makes no verdicts.
-        Err(error) => Ok(writeln!(out, "flows       it cannot score flows: {error}")?),
+        Err(error) => Ok(writeln!(out, "{saved}flows       it cannot score flows: {error}")?),
     }
-}
-
-fn print_provenance(out: &mut impl Write, spark_version: &str, sha256: &str) -> Result<()> {
-    writeln!(out, "version     {}", &sha256[..12.min(sha256.len())])?;
-    writeln!(out, "saved by    Spark {spark_version}")?;
-    Ok(writeln!(out, "SHA-256     {sha256}")?)
-}
-
-fn print_forest(out: &mut impl Write, forest: &Forest) -> Result<()> {
-    let (trees, nodes, depth) = (forest.n_trees(), forest.n_nodes(), forest.depth());
-    writeln!(out, "forest      {trees} trees, {nodes} nodes, depth {depth}, {} features", forest.n_features())?;
-    let what = match forest.task() {
-        Task::Classification { n_classes, .. } => format!("one of {n_classes} classes, Spark's bits"),
-        Task::Regression => "a number, Spark's bits".into(),
-        Task::BoostedClassification(boosting) | Task::BoostedRegression(boosting) => {
-            format!("boosted, summed as `{:?}`: docs/compatibility.md", boosting.sum)
-        }
-        other => format!("{other:?}"),
-    };
-    Ok(writeln!(out, "predicts    {what}")?)
-}
-
-fn print_stages(out: &mut impl Write, stages: &[(String, String)]) -> Result<()> {
-    writeln!(out, "stages")?;
-    for (uid, class) in stages {
-        writeln!(out, "  {}  {uid}", class.rsplit('.').next().unwrap_or(class))?;
-    }
-    Ok(())
-}
-
-fn print_classes(out: &mut impl Write, model: &Model) -> Result<()> {
-    writeln!(out, "schema      {}", model.schema().name())?;
-    writeln!(out, "classes")?;
-    for (position, class) in model.classes().iter().enumerate() {
-        let benign = if position == model.benign() { "  (benign)" } else { "" };
-        let thresholds = model.forest().thresholds();
-        let threshold = thresholds.map(|t| format!("  threshold {}", t[position])).unwrap_or_default();
-        writeln!(out, "  {position:2}  {class}{threshold}{benign}")?;
-    }
-    Ok(writeln!(out, "inputs      {}", model.inputs().join(", "))?)
 }
 
 fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
@@ -308,32 +258,16 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
         Box::new(BufWriter::new(file))
     };
     let source = input.to_string_lossy();
-    let origin = |row: u64| Origin { topic: &source, partition: 0, offset: row as i64, timestamp_ms: None };
     let mut scorer = model.scorer();
     let (mut n_scored, mut n_bad) = (0u64, 0u64);
     while let Some(batch) = file.next_batch()? {
-        let scored = scorer.score(batch.records);
-        // Two sorted lists of rows, merged: a line per row, in the order of the input.
-        let mut bad = batch.bad.iter().peekable();
-        for (index, &row) in batch.rows.iter().enumerate() {
-            while let Some(error) = bad.next_if(|error| error.record < row) {
-                write_line(&mut out, &DeadLetter::undecoded(origin(error.record), error, model.version()))?;
+        outcome::outcomes(&model, &mut scorer, batch, &source, |outcome| {
+            match outcome {
+                Outcome::Verdict(_) => n_scored += 1,
+                Outcome::DeadLetter(_) => n_bad += 1,
             }
-            match scored.get(index) {
-                Ok(score) => {
-                    write_line(&mut out, &Verdict::new(&model, origin(row), score))?;
-                    n_scored += 1;
-                }
-                Err(fault) => {
-                    write_line(&mut out, &DeadLetter::unscored(origin(row), &fault, model.version()))?;
-                    n_bad += 1;
-                }
-            }
-        }
-        for error in bad {
-            write_line(&mut out, &DeadLetter::undecoded(origin(error.record), error, model.version()))?;
-        }
-        n_bad += batch.bad.len() as u64;
+            write_line(&mut out, &outcome)
+        })?;
     }
     out.flush()?;
     eprintln!("{n_scored} rows scored, {n_bad} without a score");

@@ -9,7 +9,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Fault, Read, RecordError, RecordErrorKind, RowRules, excerpt};
+use super::{Fault, Read, RecordError, RecordErrorKind, RowRules, excerpt, named_twice};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
@@ -31,11 +31,9 @@ impl CsvColumns {
     /// [`Error::Header`] where it names no column of the schema, or one twice.
     pub fn from_header<S: AsRef<str>>(schema: &Schema, header: &[S]) -> Result<Self> {
         let positions: Vec<_> = header.iter().map(|name| schema.position(name.as_ref().trim())).collect();
-        for (field, position) in positions.iter().enumerate() {
-            if position.is_some() && positions[..field].contains(position) {
-                let name = header[field].as_ref();
-                return Err(Error::Header { detail: format!("the column `{name}` is named twice") });
-            }
+        if let Some(field) = named_twice(&positions) {
+            let name = header[field].as_ref();
+            return Err(Error::Header { detail: format!("the column `{name}` is named twice") });
         }
         if positions.iter().all(Option::is_none) {
             let detail = format!("it names no column of schema `{}`", schema.name());
@@ -170,6 +168,11 @@ impl<R: BufRead> CsvReader<R> {
             Err(error) => Read::Bad(error),
         })
     }
+
+    /// Positions in the schema of the columns that the file has, or that follow from them.
+    pub fn given(&self) -> Vec<usize> {
+        self.rows.rules.given()
+    }
 }
 
 /// Turns the fields of a row into a flow.
@@ -183,23 +186,17 @@ impl RowDecoder {
     fn new(schema: Arc<Schema>, inputs: &[String], columns: CsvColumns) -> Result<Self> {
         let mut rules = RowRules::new(schema, inputs)?;
         // Every row has the same columns, so what is absent is absent from all: said once, before the first.
-        for &position in columns.positions.iter().flatten() {
-            rules.seen[position] = true;
-        }
-        let operands = rules.derivations.iter().filter(|rule| rule.required && !rules.seen[rule.target]);
-        let operands = operands.flat_map(|rule| rule.packets.iter().chain([&rule.duration]));
-        let mut absent: Vec<_> = rules.required.iter().chain(operands).filter(|&&p| !rules.seen[p]).collect();
-        absent.sort();
-        absent.dedup();
-        if !absent.is_empty() {
-            let columns_of = rules.schema.columns();
-            let missing = absent.iter().map(|&&position| columns_of[position].name.clone()).collect();
-            return Err(Error::MissingColumns { source_name: columns.source, columns: missing });
-        }
+        rules.see_all(columns.positions.iter().flatten().copied(), &columns.source)?;
+        rules.given.clone_from(&rules.seen);
         Ok(Self { rules, columns })
     }
 
-    fn decode(&self, record: u64, fields: &Fields, records: &mut FlowRecords) -> std::result::Result<(), RecordError> {
+    fn decode(
+        &mut self,
+        record: u64,
+        fields: &Fields,
+        records: &mut FlowRecords,
+    ) -> std::result::Result<(), RecordError> {
         let mut row = self.rules.new_row(records);
         match self.fill(fields, &mut row) {
             Ok(()) => {
@@ -210,7 +207,7 @@ impl RowDecoder {
         }
     }
 
-    fn fill(&self, fields: &Fields, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
+    fn fill(&mut self, fields: &Fields, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
         let (expected, found) = (self.columns.positions.len(), fields.spans.len());
         if found < expected {
             return Err(Fault::whole(RecordErrorKind::RowTooShort { expected, found }));

@@ -55,6 +55,11 @@ impl JsonDecoder {
         }
     }
 
+    /// Positions in the schema of the columns that any record so far has given, or that follow from them.
+    pub fn given(&self) -> Vec<usize> {
+        self.rules.given()
+    }
+
     fn fill(&mut self, message: &[u8], row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
         let text = std::str::from_utf8(message)
             .map_err(|error| Fault::at(error.valid_up_to(), RecordErrorKind::InvalidUtf8))?;

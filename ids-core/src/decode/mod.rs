@@ -3,12 +3,16 @@
 //! A decoder checks one record completely before it enters the batch. What is wrong with a record is
 //! a [`RecordError`]: a value with the record, the column, the byte offset and what was found there,
 //! for the caller to count and dead-letter. The formats are in [`json`] and [`csv`]; [`FlowReader`] reads
-//! files of either.
+//! files of either. Values that are typed already come in by row ([`ValueDecoder`]) or by column
+//! ([`ColumnDecoder`]).
 
+mod batches;
+mod columns;
 pub mod csv;
 pub mod json;
 pub mod parquet;
 mod reader;
+mod values;
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,10 +22,13 @@ use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
 use crate::schema::{ColumnKind, Derivation, Schema};
 
+pub use batches::{Batch, FlowBatches};
+pub use columns::ColumnDecoder;
 pub use csv::{CsvColumns, CsvDecoder, CsvReader};
 pub use json::JsonDecoder;
 pub use parquet::ParquetReader;
 pub use reader::{FlowReader, Read};
+pub use values::{NewRecord, Value, ValueDecoder};
 
 /// What is wrong with a record, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,6 +171,11 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     if bytes.len() > LIMIT { format!("`{shown}...`") } else { format!("`{shown}`") }
 }
 
+/// The first field whose column an earlier field has too.
+fn named_twice(positions: &[Option<usize>]) -> Option<usize> {
+    (0..positions.len()).find(|&field| positions[field].is_some() && positions[..field].contains(&positions[field]))
+}
+
 /// What a record must hold, and how to complete it: the rules that do not depend on the format.
 #[derive(Debug, Clone)]
 pub(crate) struct RowRules {
@@ -173,6 +185,8 @@ pub(crate) struct RowRules {
     derivations: Vec<BoundDerivation>,
     /// Which columns the current record has given, by position.
     seen: Vec<bool>,
+    /// Which columns any record so far has given.
+    given: Vec<bool>,
 }
 
 /// A derivation with its names looked up.
@@ -183,6 +197,21 @@ struct BoundDerivation {
     required: bool,
     packets: Vec<usize>,
     duration: usize,
+}
+
+impl BoundDerivation {
+    fn operands(&self) -> impl Iterator<Item = usize> {
+        self.packets.iter().copied().chain([self.duration])
+    }
+
+    /// The value, from the numbers at the positions of its operands; `None` where one is missing.
+    fn derive(&self, number: impl Fn(usize) -> Option<f64>) -> Option<f64> {
+        let packets: Option<f64> = self.packets.iter().map(|&position| number(position)).sum();
+        match (packets?, number(self.duration)?) {
+            (_, 0.0) => Some(0.0),
+            (packets, duration) => Some((packets - 1.0) / duration),
+        }
+    }
 }
 
 impl RowRules {
@@ -234,8 +263,8 @@ impl RowRules {
             })
             .collect();
         required.retain(|&position| columns[position].derive.is_none() && !columns[position].optional);
-        let seen = vec![false; columns.len()];
-        Ok(Self { schema, required, derivations, seen })
+        let (seen, given) = (vec![false; columns.len()], vec![false; columns.len()]);
+        Ok(Self { schema, required, derivations, seen, given })
     }
 
     fn start(&mut self) {
@@ -250,31 +279,63 @@ impl RowRules {
         Ok(())
     }
 
+    /// Takes the columns that every record of a source has, and says which ones are absent from all.
+    ///
+    /// # Errors
+    /// [`Error::MissingColumns`] lists what the model needs and `source_name` cannot supply.
+    fn see_all(&mut self, positions: impl IntoIterator<Item = usize>, source_name: &str) -> Result<()> {
+        self.start();
+        for position in positions {
+            self.seen[position] = true;
+        }
+        let operands = self.derivations.iter().filter(|rule| rule.required && !self.seen[rule.target]);
+        let operands = operands.flat_map(BoundDerivation::operands);
+        let mut absent: Vec<_> = self.required.iter().copied().chain(operands).filter(|&p| !self.seen[p]).collect();
+        absent.sort_unstable();
+        absent.dedup();
+        if absent.is_empty() {
+            return Ok(());
+        }
+        let columns = absent.into_iter().map(|position| self.schema.columns()[position].name.clone()).collect();
+        Err(Error::MissingColumns { source_name: source_name.into(), columns })
+    }
+
+    /// Positions of the columns that any record so far has given, or had derived.
+    fn given(&self) -> Vec<usize> {
+        let derived = |position| {
+            let mut rules = self.derivations.iter().filter(|rule| rule.target == position);
+            rules.any(|rule| rule.operands().all(|operand| self.given[operand]))
+        };
+        (0..self.given.len()).filter(|&position| self.given[position] || derived(position)).collect()
+    }
+
+    /// The derivations of columns that are absent and whose operands are not.
+    fn due(&self) -> impl Iterator<Item = &BoundDerivation> {
+        let is_due =
+            |rule: &&BoundDerivation| !self.seen[rule.target] && rule.operands().all(|operand| self.seen[operand]);
+        self.derivations.iter().filter(is_due)
+    }
+
     /// Derives what is absent and checks that nothing needed is.
-    fn finish(&self, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
+    fn finish(&mut self, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
+        for (given, seen) in self.given.iter_mut().zip(&self.seen) {
+            *given |= seen;
+        }
         let missing = |position| Fault::whole(RecordErrorKind::MissingColumn).in_column(position);
         if let Some(&absent) = self.required.iter().find(|&&position| !self.seen[position]) {
             return Err(missing(absent));
         }
-        for derivation in self.derivations.iter().filter(|derivation| !self.seen[derivation.target]) {
-            let mut operands = derivation.packets.iter().chain([&derivation.duration]);
-            if let Some(&absent) = operands.find(|&&operand| !self.seen[operand]) {
-                if derivation.required {
-                    return Err(missing(absent));
-                }
-                continue;
+        for rule in self.derivations.iter().filter(|rule| rule.required && !self.seen[rule.target]) {
+            if let Some(absent) = rule.operands().find(|&operand| !self.seen[operand]) {
+                return Err(missing(absent));
             }
-            let number = |position: usize| match self.schema.slot(position) {
+        }
+        for rule in self.due() {
+            let value = rule.derive(|position| match self.schema.slot(position) {
                 Slot::Number(slot) => row.number(slot),
                 _ => None,
-            };
-            let packets: Option<f64> = derivation.packets.iter().map(|&position| number(position)).sum();
-            let value = match (packets, number(derivation.duration)) {
-                (Some(_), Some(0.0)) => 0.0,
-                (Some(packets), Some(duration)) => (packets - 1.0) / duration,
-                _ => continue,
-            };
-            if let Slot::Number(slot) = self.schema.slot(derivation.target) {
+            });
+            if let (Slot::Number(slot), Some(value)) = (self.schema.slot(rule.target), value) {
                 row.set_number(slot, value);
             }
         }

@@ -72,6 +72,14 @@ impl<R: BufRead> FlowReader<R> {
             Format::Json(lines) => lines.read(records),
         }
     }
+
+    /// Positions in the schema of the columns that any record so far has given, or that follow from them.
+    pub fn given(&self) -> Vec<usize> {
+        match &self.0 {
+            Format::Csv(reader) => reader.given(),
+            Format::Json(lines) => lines.decoder.given(),
+        }
+    }
 }
 
 impl<R: BufRead> JsonLines<R> {
@@ -108,6 +116,7 @@ mod tests {
                 }
             }
             assert_eq!((records.len(), bad), (2, vec![2]), "{text}");
+            assert_eq!(reader.given(), [schema.position("dur").expect("a column")], "{text}");
         }
     }
 }

@@ -85,6 +85,9 @@ impl Default for Limits {
 /// positions to stay in registers.
 const LANES: usize = 8;
 
+/// So few rows are walked one by one, several trees side by side.
+const FEW_ROWS: usize = 4;
+
 /// Rows per tile of a forest that fits the second-level cache: so few that they stay in the first.
 const SMALL_TILE: usize = 64;
 /// Rows per tile of a larger forest: so many that it pays to fetch each tree again for every tile.
@@ -217,12 +220,14 @@ impl Engine {
         let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes());
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         scores.reset(features.len() / n_features, n_classes);
-        let tile_rows = self.tile_rows;
+        // Lanes that no row needs are not worth a tile.
+        let n_rows = features.len() / n_features;
+        let tile_rows = if n_rows <= FEW_ROWS { n_rows } else { self.tile_rows };
         // Leaves of the tile's rows, `[row, tree]`, and its columns, `[row, column]`.
         let mut leaves = vec![0; tile_rows * self.trees.len()];
         let mut columns = vec![0.0; tile_rows * self.n_columns];
         let mut numbers = Vec::new();
-        for (tile, rows) in features.chunks(tile_rows * n_features).enumerate() {
+        for (tile, rows) in features.chunks((tile_rows * n_features).max(1)).enumerate() {
             let n_rows = rows.len() / n_features;
             for (row, columns) in rows.chunks_exact(n_features).zip(columns.chunks_exact_mut(self.n_columns)) {
                 columns[..n_features].copy_from_slice(row);
@@ -231,7 +236,16 @@ impl Engine {
                     columns[answers.first_column..][..answer.len()].copy_from_slice(answer);
                 }
             }
-            if self.has_sets {
+            if n_rows <= FEW_ROWS {
+                for (row, leaves) in columns.chunks_exact(self.n_columns).zip(leaves.chunks_exact_mut(self.trees.len()))
+                {
+                    if self.has_sets {
+                        self.walk_row::<true>(row, leaves);
+                    } else {
+                        self.walk_row::<false>(row, leaves);
+                    }
+                }
+            } else if self.has_sets {
                 self.walk::<true>(&columns, n_rows, &mut leaves);
             } else {
                 self.walk::<false>(&columns, n_rows, &mut leaves);
@@ -277,6 +291,26 @@ impl Engine {
                 for lane in 0..LANES {
                     leaves[lane * n_trees + t] = self.leaves[at[lane] as usize];
                 }
+            }
+        }
+    }
+
+    /// Finds the leaf of one row in every tree, several trees side by side.
+    fn walk_row<const HAS_SETS: bool>(&self, row: &[f64], leaves: &mut [u32]) {
+        for (trees, leaves) in self.trees.chunks(LANES).zip(leaves.chunks_mut(LANES)) {
+            // A lane without a tree walks the first again.
+            let mut at = [trees[0].root; LANES];
+            for (at, tree) in at.iter_mut().zip(trees) {
+                *at = tree.root;
+            }
+            let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+            for _ in 0..depth {
+                for at in &mut at {
+                    *at = self.step::<HAS_SETS>(*at, row);
+                }
+            }
+            for (leaf, at) in leaves.iter_mut().zip(at) {
+                *leaf = self.leaves[at as usize];
             }
         }
     }

@@ -37,7 +37,8 @@ struct Body<'a> {
     provenance: Cow<'a, Provenance>,
 }
 
-pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
+/// The bytes of the model's file.
+pub(super) fn to_bytes(model: &Model) -> Result<Vec<u8>> {
     let body = Body {
         schema: Cow::Borrowed(&model.schema),
         stages: Cow::Borrowed(model.predictor.pipeline().stages()),
@@ -55,7 +56,11 @@ pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
     bytes.extend_from_slice(&cbor);
     let checksum = Sha256::digest(&bytes);
     bytes.extend_from_slice(&checksum);
+    Ok(bytes)
+}
 
+pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
+    let bytes = to_bytes(model)?;
     // Written beside its place and renamed, so that nobody ever reads half a model.
     let mut partial = path.as_os_str().to_owned();
     partial.push(".partial");
@@ -69,16 +74,20 @@ pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Model> {
-    let refused = |detail| Error::ModelFile { path: path.into(), detail };
     let mut file = File::open(path).map_err(|error| Error::io(path, error))?;
     let length = file.metadata().map_err(|error| Error::io(path, error))?.len();
     // The header first: a file that is no model may be larger than memory.
     let mut bytes = Vec::new();
     let read = |file: &mut File, most: u64, bytes: &mut Vec<u8>| file.take(most).read_to_end(bytes);
     read(&mut file, HEADER_LENGTH as u64, &mut bytes).map_err(|error| Error::io(path, error))?;
-    check_header(&bytes, length).map_err(refused)?;
+    check_header(&bytes, length).map_err(|detail| Error::ModelFile { path: path.into(), detail })?;
     read(&mut file, length, &mut bytes).map_err(|error| Error::io(path, error))?;
-    parse(&bytes).map_err(refused)
+    from_bytes(&bytes, path)
+}
+
+/// The model in `bytes`, of which errors speak as `path`.
+pub(super) fn from_bytes(bytes: &[u8], path: &Path) -> Result<Model> {
+    parse(bytes).map_err(|detail| Error::ModelFile { path: path.into(), detail })
 }
 
 /// Checks the header, which begins `bytes`, of a file of `length` bytes.

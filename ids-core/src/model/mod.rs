@@ -4,6 +4,7 @@
 //! the same scores and the same version. The file's format is in [`file`](self), its documentation in
 //! `docs/model-file.md`.
 
+mod describe;
 mod file;
 
 use std::fmt::Write as _;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
 use crate::import::spark::{self, SparkModel};
-use crate::pipeline::Stage;
+use crate::pipeline::{Stage, feature_names};
 use crate::schema::Schema;
 use crate::score::{Predictor, Scorer};
 
@@ -144,6 +145,22 @@ impl Model {
         file::write(self, path.as_ref())
     }
 
+    /// The bytes of the model file, to be kept or sent elsewhere than in a file.
+    ///
+    /// # Errors
+    /// [`Error::Model`] where it cannot be written down.
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
+        file::to_bytes(self)
+    }
+
+    /// The model of the bytes of a model file.
+    ///
+    /// # Errors
+    /// [`Error::ModelFile`] where they are damaged, truncated or no model.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self> {
+        file::from_bytes(bytes, Path::new("the model's bytes"))
+    }
+
     /// The data set whose records the model takes.
     pub fn schema(&self) -> &Arc<Schema> {
         &self.schema
@@ -162,6 +179,13 @@ impl Model {
     /// Names of the schema's columns that a record must have.
     pub fn inputs(&self) -> &[String] {
         self.predictor.inputs()
+    }
+
+    /// Names of the entries of the vector that the forest takes, `[n_features]`: of a number its column, of an entry
+    /// of a vector its column and position.
+    pub fn features(&self) -> Vec<String> {
+        let predictor = &self.predictor;
+        feature_names(predictor.pipeline().stages(), predictor.features_column(), self.forest().n_features())
     }
 
     /// The forest.

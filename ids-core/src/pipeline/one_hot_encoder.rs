@@ -23,6 +23,21 @@ pub struct OneHotEncoder {
     pub handle_invalid: HandleInvalid,
 }
 
+impl OneHotEncoder {
+    /// Lengths of the vectors, one per output.
+    pub(super) fn lengths(&self) -> impl Iterator<Item = usize> {
+        self.category_sizes.iter().map(|&n_categories| self.length(n_categories))
+    }
+
+    fn length(&self, n_categories: usize) -> usize {
+        match (self.handle_invalid, self.drop_last) {
+            (HandleInvalid::Keep, false) => n_categories.saturating_add(1),
+            (HandleInvalid::Keep, true) | (_, false) => n_categories,
+            (_, true) => n_categories.saturating_sub(1),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Bound {
     columns: Vec<BoundColumn>,
@@ -48,12 +63,7 @@ impl Bind for OneHotEncoder {
             self.input_columns.iter().zip(&self.output_columns).zip(&self.category_sizes)
         {
             let (source, _) = binder.require_number(input)?;
-            let length = match (self.handle_invalid, self.drop_last) {
-                (HandleInvalid::Keep, false) => n_categories.saturating_add(1),
-                (HandleInvalid::Keep, true) | (_, false) => n_categories,
-                (_, true) => n_categories.saturating_sub(1),
-            };
-            let output = binder.define_vector(output, length);
+            let output = binder.define_vector(output, self.length(n_categories));
             columns.push(BoundColumn { name: input.clone(), source, n_categories, output });
         }
         Ok(Arc::new(Bound { columns, handle_invalid: self.handle_invalid }))
