@@ -27,6 +27,7 @@ pub mod replay_metrics;
 mod resume;
 pub mod shutdown;
 pub mod tally;
+pub mod tail;
 mod transaction;
 
 pub use arrivals::Arrivals;
@@ -39,3 +40,4 @@ pub use metrics::DetectorMetrics;
 pub use replay::{Flow, Receipt, Replay};
 pub use replay_metrics::ReplayMetrics;
 pub use shutdown::Shutdown;
+pub use tail::Tail;
