@@ -1,10 +1,43 @@
-//! Python bindings of ids-core: so far the module and its version; the scorer and the pipelines come
-//! with the package itself.
+//! The private extension module `ids_py._ids`: converts, releases the interpreter, calls ids-core and ids-kafka,
+//! maps errors. What is public is in `python/ids_py`, and what is computed is in the libraries.
+
+mod errors;
+mod evaluate;
+mod fault;
+mod flows;
+mod input;
+mod kafka;
+mod model;
+mod outputs;
+mod schema;
+mod scores;
+mod single;
 
 use pyo3::prelude::*;
 
 /// The private extension module behind the public package.
 #[pymodule]
-fn _ids(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("__version__", env!("CARGO_PKG_VERSION"))
+mod _ids {
+    use super::{PyModule, PyModuleMethods, PyResult};
+    use pyo3::Bound;
+
+    #[pymodule_export]
+    use super::evaluate::evaluate_json;
+    #[pymodule_export]
+    use super::fault::Fault;
+    #[pymodule_export]
+    use super::flows::{Flows, read_flows};
+    #[pymodule_export]
+    use super::kafka::{Detector, EmbeddedKafka, Producer};
+    #[pymodule_export]
+    use super::model::{Model, score_file};
+    #[pymodule_export]
+    use super::schema::Schema;
+    #[pymodule_export]
+    use super::scores::Scores;
+
+    #[pymodule_init]
+    fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        module.add("__version__", env!("CARGO_PKG_VERSION"))
+    }
 }

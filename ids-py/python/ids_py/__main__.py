@@ -1,0 +1,7 @@
+"""`python -m ids_py`."""
+
+import sys
+
+from .cli import main
+
+sys.exit(main())

@@ -1,0 +1,221 @@
+//! What Python hands over to be scored, whatever it is: told apart here, read in a file for each kind.
+
+mod arrow;
+mod dicts;
+mod files;
+mod json;
+mod pandas;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use ids_core::{FlowRecords, Model, Schema};
+use numpy::{PyArrayDescrMethods, PyArrayMethods, PyReadonlyArray2, PyUntypedArray, PyUntypedArrayMethods};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::pybacked::PyBackedBytes;
+use pyo3::types::{PyByteArray, PyBytes, PyDict, PyList, PyMemoryView, PyTuple};
+
+use crate::errors::{SchemaMismatch, mismatch};
+use crate::fault::Reason;
+use crate::flows::Flows;
+use crate::outputs::{Outputs, Wanted};
+
+pub(crate) use arrow::ArrowRows;
+pub(crate) use dicts::DictReader;
+pub(crate) use files::{collect, open};
+
+use files::RecordRows;
+use json::JsonRows;
+
+/// Which columns to read beside those that the model takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Columns {
+    /// No others.
+    Inputs,
+    /// The label.
+    Label,
+    /// All that the schema knows.
+    All,
+}
+
+/// Rows to score.
+pub(crate) enum Input<'py> {
+    /// Assembled features, `[n_rows, n_features]`.
+    Features(PyReadonlyArray2<'py, f64>),
+    /// One flow that is decoded, or what is wrong with it: dictionaries.
+    Records(Records),
+    /// Flows that were read from a file.
+    Flows(Py<Flows>),
+    /// JSON: a record, or one per line.
+    Json(PyBackedBytes),
+    /// A table.
+    Arrow(ArrowRows),
+    /// A file of flows.
+    File(PathBuf),
+}
+
+/// Decoded rows and what is wrong with the others, by row.
+pub(crate) struct Records {
+    pub(crate) records: FlowRecords,
+    pub(crate) bad: Vec<(usize, ids_core::RecordError)>,
+}
+
+impl<'py> Input<'py> {
+    /// Looks at `data`. Tables are bound to `schema` here: that of the model that takes the columns `inputs`.
+    pub(crate) fn new(
+        data: &Bound<'py, PyAny>,
+        schema: &Arc<Schema>,
+        inputs: &[String],
+        n_features: Option<usize>,
+        columns: Columns,
+    ) -> PyResult<Self> {
+        let py = data.py();
+        if let Ok(array) = data.cast::<PyUntypedArray>() {
+            return match n_features {
+                Some(n_features) => features(array, n_features).map(Self::Features),
+                None => Err(PyTypeError::new_err("a NumPy array of features holds no flows")),
+            };
+        }
+        if let Ok(flows) = data.cast::<Flows>() {
+            let (found, expected) = (flows.get().schema(), schema);
+            if !found.fields().is_like(expected.fields()) {
+                let (found, expected) = (found.name(), expected.name());
+                return Err(SchemaMismatch::new_err(format!(
+                    "the flows are of schema `{found}`, the model takes those of `{expected}`"
+                )));
+            }
+            flows.get().check(inputs)?;
+            return Ok(Self::Flows(flows.clone().unbind()));
+        }
+        if let Ok(dict) = data.cast::<PyDict>() {
+            return dicts::read_all(std::iter::once(dict.as_any().clone()), schema, inputs, columns).map(Self::Records);
+        }
+        if data.is_instance_of::<PyList>() || data.is_instance_of::<PyTuple>() {
+            // A copy of the list: what reads a value may change it.
+            let items: Vec<_> = data.try_iter()?.collect::<PyResult<_>>()?;
+            return dicts::read_all(items.into_iter(), schema, inputs, columns).map(Self::Records);
+        }
+        if data.is_instance_of::<PyBytes>() || data.is_instance_of::<PyByteArray>() {
+            return Ok(Self::Json(data.extract::<PyBackedBytes>().map_err(PyErr::from)?));
+        }
+        if data.is_instance_of::<PyMemoryView>() {
+            let bytes = py.get_type::<PyBytes>().call1((data,))?;
+            return Ok(Self::Json(bytes.extract::<PyBackedBytes>().map_err(PyErr::from)?));
+        }
+        if pandas::is_frame(data)? {
+            return pandas::read(data, Arc::clone(schema), inputs, columns).map(Self::Arrow);
+        }
+        if data.hasattr("__arrow_c_stream__")? || data.hasattr("__arrow_c_array__")? {
+            return ArrowRows::read(data, schema, inputs, columns).map(Self::Arrow);
+        }
+        if let Ok(path) = data.extract::<PathBuf>() {
+            return Ok(Self::File(path));
+        }
+        Err(PyTypeError::new_err(format!(
+            "cannot read flows from {}: pass an Arrow table (pyarrow, polars, DuckDB), a pandas DataFrame, a NumPy float64 \
+             array of assembled features, a dict or a list of dicts, JSON as bytes, the path of a CSV or JSON lines file, \
+             or what read_flows returned",
+            data.get_type()
+        )))
+    }
+
+    /// Scores all rows, with the interpreter released.
+    pub(crate) fn score(
+        &self,
+        py: Python<'_>,
+        model: &Arc<Model>,
+        wanted: Wanted,
+        n_threads: usize,
+    ) -> PyResult<Outputs> {
+        let mut outputs = Outputs::new(model);
+        match self {
+            Self::Features(array) => {
+                let copy;
+                let features = match array.as_slice() {
+                    // Contiguous is also one that lies column by column.
+                    Ok(features) if array.is_c_contiguous() => features,
+                    _ => {
+                        copy = array.as_array().iter().copied().collect::<Vec<_>>();
+                        &copy
+                    }
+                };
+                py.detach(|| outputs.score_features(model, features, wanted, n_threads));
+            }
+            Self::Records(Records { records, bad }) => {
+                let rows = RecordRows::new(records, bad);
+                py.detach(|| outputs.score(model, &rows, wanted, n_threads));
+            }
+            Self::Flows(flows) => {
+                let rows = RecordRows::new(flows.get().records(), &[]);
+                py.detach(|| outputs.score(model, &rows, wanted, n_threads));
+            }
+            Self::Json(bytes) => {
+                let rows = JsonRows::new(bytes, model)?;
+                py.detach(|| outputs.score(model, &rows, wanted, n_threads));
+            }
+            Self::Arrow(rows) => py.detach(|| outputs.score(model, rows, wanted, n_threads)),
+            Self::File(path) => {
+                py.detach(|| files::score(path, model, &mut outputs, wanted, n_threads))
+                    .map_err(crate::errors::core)?;
+            }
+        }
+        Ok(outputs)
+    }
+}
+
+/// A matrix of assembled features, or one vector of them.
+fn features<'py>(array: &Bound<'py, PyUntypedArray>, n_features: usize) -> PyResult<PyReadonlyArray2<'py, f64>> {
+    let py = array.py();
+    let dtype = array.dtype();
+    if !dtype.is_equiv_to(&numpy::dtype::<f64>(py)) {
+        let hint = match dtype.kind() {
+            b'f' | b'i' | b'u' => ": convert with .astype('float64')",
+            b'O' => ": an array of objects is no matrix of features; pass raw columns as a DataFrame or Arrow table",
+            _ => "",
+        };
+        return Err(SchemaMismatch::new_err(format!("features have dtype {dtype}, not float64{hint}")));
+    }
+    let (shape, ndim) = (array.shape().to_vec(), array.ndim());
+    let wrong = |found: usize| {
+        SchemaMismatch::new_err(format!("the array has {found} features per row, the model takes {n_features}"))
+    };
+    match (ndim, &shape[..]) {
+        (1, &[found]) if found != n_features => Err(wrong(found)),
+        (2, &[_, found]) if found != n_features => Err(wrong(found)),
+        (1, _) => {
+            let vector = array.cast::<numpy::PyArray1<f64>>()?;
+            vector.reshape([1, n_features])?.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))
+        }
+        (2, _) => {
+            let matrix = array.cast::<numpy::PyArray2<f64>>()?;
+            matrix.try_readonly().map_err(|error| PyValueError::new_err(error.to_string()))
+        }
+        _ => Err(SchemaMismatch::new_err(format!(
+            "features are an array [n_rows, n_features] or [n_features], not one of {ndim} dimensions"
+        ))),
+    }
+}
+
+/// The exception of the first row without score, if there is one.
+pub(crate) fn refuse(outputs: &Outputs) -> PyResult<()> {
+    match outputs.faults.first() {
+        None => Ok(()),
+        Some((row, reason)) => Err(Reason::exception(reason, *row, outputs.faults.len(), outputs.n_rows)),
+    }
+}
+
+/// A value of a type that the column does not take.
+fn wrong_type(column: &str, found: &str, is_number: bool, source: &str, schema: &Schema) -> PyErr {
+    let expected = if is_number { "a number" } else { "text" };
+    let hint = match (is_number, found) {
+        (true, "object") => "; convert it with pandas.to_numeric",
+        (true, "bool" | "boolean") => "; convert it to 0 and 1 if that is how the model was trained",
+        _ => "",
+    };
+    let name = schema.name();
+    mismatch(
+        column,
+        format!("column `{column}` of {source} holds {found}; schema `{name}` takes {expected} there{hint}"),
+    )
+}
