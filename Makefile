@@ -29,7 +29,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 	cargo run --release --bin demo -- $(ARGS)
 
 .PHONY: test
-test: toolchain format clippy deny kafka-jars unit package parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
+test: toolchain format clippy deny kafka-jars unit package python-test parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
 test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
@@ -76,6 +76,37 @@ package: ## Build the packages as they would be published, and use one from outs
 .PHONY: bench
 bench: toolchain ## How many flows a second one core decodes and scores
 	cargo bench -p ids-benches -- $(ARGS)
+
+# Everything Python that the tests of ids-py need, in a virtual environment of their own.
+PYTHON_VENV := target/python
+
+.PHONY: wheel
+wheel: toolchain $(PYTHON_VENV)/bin/maturin ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
+	$(PYTHON_VENV)/bin/maturin build --release --manifest-path ids-py/Cargo.toml --out target/wheels
+
+.PHONY: python-test
+python-test: toolchain $(PYTHON_VENV)/bin/maturin ## Test ids-py as it is installed from its wheel: pytest, types, format
+	@# Built as the Rust tests are, so that what they built is used.
+	rm -rf target/wheels-test
+	$(PYTHON_VENV)/bin/maturin build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
+	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
+	$(PYTHON_VENV)/bin/black --quiet --check -l 110 ids-py/python ids-py/tests benches/compare
+	$(PYTHON_VENV)/bin/python -m pytest -c ids-py/pyproject.toml ids-py/tests
+	$(PYTHON_VENV)/bin/python -m mypy.stubtest ids_py --allowlist ids-py/tests/stubtest-allowlist.txt
+	$(PYTHON_VENV)/bin/python -m mypy --strict ids-py/python/ids_py
+
+$(PYTHON_VENV)/bin/maturin: ids-py/requirements-test.txt
+	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
+	python3 -m venv $(PYTHON_VENV)
+	$(PYTHON_VENV)/bin/pip install --quiet -r $<
+	@touch $@
+
+.PHONY: compare-python
+compare-python: wheel ## How fast ids-py is against ids-core and ONNX Runtime; figures go to target/compare-python.json
+	cargo build --release -p ids-benches --bin compare-rust
+	$(PYTHON_VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
+	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
+	$(PYTHON_VENV)/bin/python benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
 
 .PHONY: train
 train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
