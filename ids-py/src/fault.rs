@@ -83,7 +83,7 @@ impl Reason {
 }
 
 /// Why one row of the input has no score.
-#[pyclass(module = "ids_py", frozen, get_all, skip_from_py_object)]
+#[pyclass(module = "ids_py", frozen, get_all)]
 #[derive(Debug, Clone)]
 pub(crate) struct Fault {
     /// The row, counted from 0.

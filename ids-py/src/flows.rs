@@ -19,7 +19,7 @@ use crate::schema::{self, Schema};
 use crate::scores::stream;
 
 /// The flows of a file. A table for whatever takes Arrow, and input for a model.
-#[pyclass(module = "ids_py", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py", frozen)]
 pub(crate) struct Flows {
     records: FlowRecords,
     rows: Vec<u64>,

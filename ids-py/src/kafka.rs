@@ -57,7 +57,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// Replays flows to a topic.
-#[pyclass(module = "ids_py._ids", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py._ids", frozen)]
 pub(crate) struct Producer(ReplayConfig);
 
 #[pymethods]
@@ -143,7 +143,7 @@ fn flows_of(data: &Bound<'_, PyAny>) -> PyResult<Vec<Flow>> {
 }
 
 /// Scores the flows of a topic in a thread of its own.
-#[pyclass(module = "ids_py._ids", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py._ids", frozen)]
 pub(crate) struct Detector {
     config: DetectorConfig,
     model: Arc<ids_core::Model>,
@@ -318,7 +318,7 @@ impl Drop for Detector {
 }
 
 /// A Kafka inside the process. It lives in a thread of its own, which it must not leave.
-#[pyclass(module = "ids_py._ids", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py._ids", frozen)]
 pub(crate) struct EmbeddedKafka {
     connection: Connection,
     requests: Mutex<Option<Sender<Request>>>,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use ids_core::{Outcome, outcome};
-use numpy::{PyArray1, PyArrayMethods};
+use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyString, PyTuple, PyType};
@@ -39,7 +39,7 @@ use crate::single::RowScorers;
 /// >>> model = Model.from_spark("models/unsw-nb15-small")
 /// >>> model.labels[:3], model.benign
 /// (('Normal', 'Generic', 'Exploits'), 'Normal')
-#[pyclass(module = "ids_py", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py", frozen)]
 pub(crate) struct Model {
     inner: Arc<ids_core::Model>,
     rows: RowScorers,
@@ -198,7 +198,7 @@ impl Model {
     ///
     /// >>> from ids_py import Model
     /// >>> Model.from_spark("models/unsw-nb15-small").features[:2]
-    /// ['proto_index', 'service_index']
+    /// ['dur_imputed', 'spkts_imputed']
     #[getter]
     fn features(&self) -> Vec<String> {
         self.inner.features()
@@ -325,11 +325,11 @@ impl Model {
     ///
     /// >>> from ids_py import Model
     /// >>> model = Model.from_spark("models/unsw-nb15-small")
-    /// >>> scores = model.score(b'{"dur": "fast"}\\n')
+    /// >>> scores = model.score(b'{"dur": true}')
     /// >>> scores
     /// Scores(1 rows: 0 scored, 1 without a score)
     /// >>> scores.faults[0].column, scores.faults[0].detail
-    /// ('dur', 'column `dur`, byte 8: found `"fast"` where a number should stand')
+    /// ('dur', 'column `dur`, byte 8: found the boolean `true` where a number should stand')
     #[pyo3(signature = (data, *, n_threads=None))]
     fn score(&self, data: &Bound<'_, PyAny>, n_threads: Option<usize>) -> PyResult<Scores> {
         let wanted = Wanted { raw: true, probability: true, labels: false };

@@ -9,7 +9,7 @@ use crate::errors;
 use crate::model::Model;
 
 /// The columns of a data set: names, kinds, units. See docs/schema-file.md for files of your own.
-#[pyclass(module = "ids_py", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py", frozen)]
 pub(crate) struct Schema(pub(crate) Arc<ids_core::Schema>);
 
 #[pymethods]

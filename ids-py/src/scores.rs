@@ -18,7 +18,7 @@ use crate::model::labels_array;
 use crate::outputs::Outputs;
 
 /// What a batch was given: an entry for each row of the input, in its order.
-#[pyclass(module = "ids_py", frozen, skip_from_py_object)]
+#[pyclass(module = "ids_py", frozen)]
 pub(crate) struct Scores {
     outputs: Outputs,
     labels: Py<PyTuple>,

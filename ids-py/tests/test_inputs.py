@@ -87,8 +87,9 @@ def test_polars_and_duckdb(model, table, scores):
     frame = pl.from_arrow(table)
     check(model, frame, scores)
     check(model, frame.with_columns(pl.col("proto").cast(pl.Categorical)), scores)
-    result = duckdb.sql("select * from table")
-    assert same_bits(model.predict_proba(result), scores.probability)
+    with duckdb.connect() as connection:
+        connection.register("flows", table)
+        assert same_bits(model.predict_proba(connection.sql("select * from flows")), scores.probability)
 
 
 def test_pandas(model, rows, scores):

@@ -80,7 +80,11 @@ impl ArrowRows {
             }
         }
         let mut n_rows = 0;
-        let firsts = batches.iter().map(|batch| std::mem::replace(&mut n_rows, n_rows + batch.num_rows())).collect();
+        let mut firsts = Vec::with_capacity(batches.len());
+        for batch in &batches {
+            firsts.push(n_rows);
+            n_rows += batch.num_rows();
+        }
         Ok(Self { schema, decoder, columns: chosen, batches, firsts, n_rows })
     }
 }
