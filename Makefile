@@ -92,7 +92,7 @@ python-test: toolchain $(PYTHON_VENV)/bin/maturin ## Test ids-py as it is instal
 	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
 	$(PYTHON_VENV)/bin/black --quiet --check -l 110 ids-py/python ids-py/tests benches/compare
 	$(PYTHON_VENV)/bin/python -m pytest -c ids-py/pyproject.toml ids-py/tests
-	$(PYTHON_VENV)/bin/python -m mypy.stubtest ids_py --allowlist ids-py/tests/stubtest-allowlist.txt
+	$(PYTHON_VENV)/bin/python -m mypy.stubtest ids_py
 	$(PYTHON_VENV)/bin/python -m mypy --strict ids-py/python/ids_py
 
 $(PYTHON_VENV)/bin/maturin: ids-py/requirements-test.txt

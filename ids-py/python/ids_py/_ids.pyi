@@ -9,6 +9,21 @@ import pandas
 from numpy.typing import NDArray
 from typing_extensions import Self
 
+__all__ = [
+    "Detector",
+    "EmbeddedKafka",
+    "Fault",
+    "Flows",
+    "Model",
+    "Producer",
+    "Schema",
+    "Scores",
+    "__version__",
+    "evaluate_json",
+    "read_flows",
+    "score_file",
+]
+
 __version__: str
 
 class _ArrowStream(Protocol):

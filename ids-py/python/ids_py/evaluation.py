@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -62,7 +63,7 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as `ids evaluate --json` writes them."""
-        return json.loads(json.dumps(self._figures))
+        return copy.deepcopy(self._figures)
 
     def to_frame(self) -> pandas.DataFrame:
         """The figures by class: precision, recall, f1, support, with the classes as index."""
@@ -152,5 +153,7 @@ def evaluate(
     >>> report.rows, round(report.macro_f1, 3)
     (9000, 0.488)
     """
-    figures, *others = _ids.evaluate_json(model, data, labels, n_threads)
-    return Evaluation(json.loads(figures), *others)
+    figures, text, unscored, first_fault, unlabelled, unknown = _ids.evaluate_json(
+        model, data, labels, n_threads
+    )
+    return Evaluation(json.loads(figures), text, unscored, first_fault, unlabelled, unknown)

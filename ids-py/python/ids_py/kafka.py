@@ -151,13 +151,13 @@ class Detector:
     def poll(self, timeout: float = 1.0) -> dict[str, Any] | None:
         """The next verdict; None if none came within `timeout` seconds."""
         verdict = self._inner.poll(timeout)
-        return None if verdict is None else json.loads(verdict)
+        return None if verdict is None else _read(verdict)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         return self
 
     def __next__(self) -> dict[str, Any]:
-        return json.loads(next(self._inner))
+        return _read(next(self._inner))
 
     def __enter__(self) -> Detector:
         self.start()
@@ -201,6 +201,11 @@ class EmbeddedKafka:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _read(verdict: bytes) -> dict[str, Any]:
+    value: dict[str, Any] = json.loads(verdict)
+    return value
 
 
 def _settings(config: ProducerConfig | DetectorConfig) -> dict[str, Any]:
