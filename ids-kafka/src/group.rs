@@ -26,7 +26,7 @@ const REQUEST_WAIT: Duration = Duration::from_secs(10);
 /// Properties of the consumer that the promise of the loop rests on.
 const OWNED: [(&str, &str); 2] = [("enable.auto.commit", "false"), ("enable.auto.offset.store", "false")];
 
-const DEFAULTS: [(&str, &str); 10] = [
+const DEFAULTS: [(&str, &str); 11] = [
     // What lag is counted from.
     ("statistics.interval.ms", "2000"),
     ("auto.offset.reset", "earliest"),
@@ -38,7 +38,10 @@ const DEFAULTS: [(&str, &str); 10] = [
     ("fetch.queue.backoff.ms", "20"),
     // Bounds the memory of a consumer that has fallen behind.
     ("queued.max.messages.kbytes", "16384"),
-    ("fetch.message.max.bytes", "10485760"),
+    // What a fetch may bring, still compressed: a fetch of 10 MiB from each partition took 60 MiB. A batch that is
+    // larger comes alone.
+    ("fetch.message.max.bytes", "1048576"),
+    ("fetch.max.bytes", "4194304"),
     ("check.crcs", "true"),
 ];
 

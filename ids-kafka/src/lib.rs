@@ -26,8 +26,8 @@ pub mod replay;
 pub mod replay_metrics;
 mod resume;
 pub mod shutdown;
-pub mod tally;
 pub mod tail;
+pub mod tally;
 mod transaction;
 
 pub use arrivals::Arrivals;

@@ -60,7 +60,7 @@ fn verdicts(kafka: &EmbeddedKafka) -> (BTreeSet<Vec<u8>>, usize) {
 /// group although it polls nothing for long, and in the end everything is done once.
 #[test]
 fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
-    const N: u64 = 9_000;
+    const N: u64 = 24_000;
     /// 16 batches of 1,024 on their way, and one that was read before the loop paused.
     const MOST_AHEAD: u64 = 17 * 1_024;
     let kafka = EmbeddedKafka::start(2).expect("starts");

@@ -1,5 +1,6 @@
 //! The private extension module `ids_py._ids`: converts, releases the interpreter, calls ids-core and ids-kafka,
 //! maps errors. What is public is in `python/ids_py`, and what is computed is in the libraries.
+#![allow(clippy::needless_pass_by_value, reason = "pyo3 hands arguments over by value")]
 
 mod errors;
 mod evaluate;

@@ -11,6 +11,9 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+/// Longer than the detector takes to end by force.
+const END_WAIT: Duration = Duration::from_secs(60);
+
 /// A running detector; it is killed when dropped, and when the process that started it dies.
 pub struct Detector {
     process: Child,
@@ -120,18 +123,18 @@ impl Detector {
     /// Asks it to end and waits for it; how long it took.
     ///
     /// # Errors
-    /// Where it does not end within `patience`, or not well.
-    pub fn stop(mut self, patience: Duration) -> Result<Duration> {
+    /// Where it does not end, or not well: it ends itself by force, and not well, when its own time is up.
+    pub fn stop(mut self) -> Result<Duration> {
         self.check()?;
         self.signal(Signal::SIGTERM)?;
         let start = Instant::now();
-        while start.elapsed() < patience {
+        while start.elapsed() < END_WAIT {
             if let Some(status) = self.process.try_wait()? {
                 return if status.success() { Ok(start.elapsed()) } else { Err(self.ended(status)) };
             }
             std::thread::sleep(Duration::from_millis(5));
         }
-        bail!("the detector did not end within {} s: see {}", patience.as_secs(), self.log.display())
+        bail!("the detector did not end within {} s: see {}", END_WAIT.as_secs(), self.log.display())
     }
 
     /// # Errors

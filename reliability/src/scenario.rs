@@ -332,14 +332,14 @@ pub fn killed(lab: &mut Lab, delivery: Delivery, signal: Signal, n_kills: usize,
         kills += usize::from(arriving.n_acked() > lab.n_done(delivery)?);
         match signal {
             Signal::SIGKILL => detector.kill()?,
-            _ => drop(detector.stop(Duration::from_secs(10))?),
+            _ => drop(detector.stop()?),
         }
     }
     ensure!(kills == n_kills, "the detector had nothing on its way at {kills} of {} kills", 2 * n_kills);
     let acked = arriving.finish()?;
     let mut detector = lab.detector(delivery, Some("detector-0"), &[])?;
     lab.wait_for_all(delivery, acked.len(), &mut detector)?;
-    detector.stop(Duration::from_secs(10))?;
+    detector.stop()?;
     restarts.sort_unstable();
     let outcome = Outcome::new(format!("killed by {signal}"), delivery.name(), kills, lab.recon(&acked)?);
     Ok(Outcome { restart_ms_median: restarts.get(restarts.len() / 2).copied(), ..outcome })
@@ -370,8 +370,8 @@ pub fn zombie(lab: &mut Lab, delivery: Delivery, n_times: usize, rate: f64) -> R
     lab.wait_for_all(delivery, acked.len(), &mut second)?;
     // A member that comes back may speak of rows again: let it.
     thread::sleep(Duration::from_secs(3));
-    first.stop(Duration::from_secs(15))?;
-    second.stop(Duration::from_secs(15))?;
+    first.stop()?;
+    second.stop()?;
     Ok(Outcome::new("zombie", delivery.name(), kills, lab.recon(&acked)?))
 }
 
@@ -393,7 +393,7 @@ pub fn members(lab: &mut Lab, delivery: Delivery, length: Duration, rate: f64) -
             members.push(lab.detector(delivery, None, &session)?);
         } else {
             let leaving = members.swap_remove(rng.random_range(0..members.len()));
-            leaving.stop(Duration::from_secs(15))?;
+            leaving.stop()?;
         }
         n_changes += 1;
         thread::sleep(Duration::from_secs(2));
@@ -401,7 +401,7 @@ pub fn members(lab: &mut Lab, delivery: Delivery, length: Duration, rate: f64) -
     let acked = arriving.finish()?;
     lab.wait_for_all(delivery, acked.len(), &mut members[0])?;
     for member in members {
-        member.stop(Duration::from_secs(15))?;
+        member.stop()?;
     }
     Ok(Outcome::new("members join and leave", delivery.name(), n_changes, lab.recon(&acked)?))
 }
@@ -461,7 +461,7 @@ pub fn brokers(lab: &mut Lab, delivery: Delivery, fault: BrokerFault, rate: f64)
         restarts += 1;
         detector = lab.detector(delivery, Some("detector-0"), &[])?;
     }
-    detector.stop(Duration::from_secs(15))?;
+    detector.stop()?;
     let outcome = Outcome::new(format!("brokers: {fault:?}"), delivery.name(), n, lab.recon(&acked)?);
     Ok(Outcome { restarts, ..outcome })
 }

@@ -73,7 +73,7 @@ pub fn steady(lab: &mut Lab, length: Duration, rate: f64) -> Result<Outcome> {
     }
     lab.wait_for_all(delivery, acked.len(), &mut detector)?;
     let peak_mib = mib(detector.peak_bytes()?);
-    detector.stop(Duration::from_secs(30))?;
+    detector.stop()?;
 
     let memory: Vec<u64> = samples.iter().map(|(bytes, _)| *bytes).collect();
     let warm = &memory[(memory.len() as f64 * WARM_UP) as usize..];
@@ -109,7 +109,7 @@ pub fn full_load(lab: &mut Lab, n_rows: u64) -> Result<Outcome> {
     lab.wait_for_all(delivery, acked.len(), &mut detector)?;
     let seconds = start.elapsed().as_secs_f64();
     let peak = detector.peak_bytes()?;
-    detector.stop(Duration::from_secs(30))?;
+    detector.stop()?;
     let rows_per_second = acked.len() as f64 / seconds;
     let load = Load { seconds, rows_per_second, peak_mib: mib(peak), ..Load::default() };
     let report = lab.recon(&acked)?;

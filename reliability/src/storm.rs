@@ -100,7 +100,7 @@ pub fn reload_storm(length: Duration, rate: f64) -> Result<Outcome> {
         tallies_are_all: true,
     }
     .check()?;
-    detector.stop(PATIENCE)?;
+    detector.stop()?;
     let kills = usize::try_from(n_taken + n_refused)?;
     Ok(Outcome::new("models reloaded", "at-least-once", kills, report))
 }

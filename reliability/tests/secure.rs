@@ -124,7 +124,7 @@ fn a_secured_broker_is_reached_and_a_wrong_password_is_said() {
             assert!(start.elapsed() < PATIENCE, "{group}: {} verdicts; {log}", n_verdicts());
             std::thread::sleep(Duration::from_millis(100));
         }
-        running.stop(Duration::from_secs(15)).expect("stops cleanly");
+        running.stop().expect("stops cleanly");
     }
 
     let wrong = [format!("sasl.password={}", path("wrong"))];

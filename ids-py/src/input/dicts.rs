@@ -19,8 +19,11 @@ pub(crate) struct DictReader {
     columns: Columns,
     decoder: ValueDecoder,
     /// The column that the i-th key of the previous dictionary named, if it is to be read.
-    expected: Vec<(Py<PyString>, Option<(usize, Slot)>)>,
+    expected: Vec<Named>,
 }
+
+/// A key, and the position and slot of the column that it names, if that is to be read.
+type Named = (Py<PyString>, Option<(usize, Slot)>);
 
 /// What became of a dictionary: nothing yet, where reading it might run code that changes it.
 type Outcome = Option<Result<(), RecordError>>;
@@ -129,7 +132,7 @@ fn is_same(known: &Py<PyString>, key: &Bound<'_, PyString>) -> bool {
 fn look_up(
     schema: &Schema,
     columns: Columns,
-    expected: &mut Vec<(Py<PyString>, Option<(usize, Slot)>)>,
+    expected: &mut Vec<Named>,
     field: usize,
     key: &Bound<'_, PyString>,
 ) -> Option<(usize, Slot)> {

@@ -32,8 +32,6 @@ const ENGINE_CORE: usize = 0;
 const KAFKA_CORE: usize = 1;
 /// Longest time without a new verdict.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// Longest time that an engine may take to end.
-const LONGEST_END: Duration = Duration::from_secs(60);
 /// The filled topic.
 const FLOWS: &str = "demo";
 
@@ -222,7 +220,7 @@ impl Bench {
             let (n_after, after) = self.wait_for(&mut running, &verdicts, &from, n)?;
             peak = peak.max(after.peak_resident_mib);
             cpu.push((after.cpu_seconds - before.cpu_seconds) * 1e6 / (n_after - n_before).max(1) as f64);
-            running.stop(LONGEST_END)?;
+            running.stop()?;
             if let Some(mut profiler) = profiler {
                 profiler.wait()?;
             }
@@ -271,7 +269,7 @@ impl Bench {
         let n = load.join().map_err(|_| anyhow::anyhow!("the producer panicked"))??.records;
         caught_up?;
         self.wait_for(&mut running, &topics.verdicts, &nothing, n)?;
-        running.stop(LONGEST_END)?;
+        running.stop()?;
         let flows = pace::flows(&self.connection(), &topics.flows, PARTITIONS as usize)?;
         let verdicts = pace::verdicts(&self.connection(), &topics.verdicts, &nothing)?;
         let latency = pace::latency(&flows, &verdicts, &(start_ms..start_ms + length.as_millis() as i64))?;
