@@ -161,6 +161,11 @@ impl Lab {
         Ok(())
     }
 
+    /// Where logs are.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
     /// Keeps the logs when it is dropped; where they are.
     pub fn keep_logs(&mut self) -> &Path {
         self.directory.disable_cleanup(true);

@@ -4,6 +4,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use ids_core::Model;
 use ids_kafka::tally;
 use serde::Serialize;
 
@@ -94,13 +95,15 @@ pub fn steady(lab: &mut Lab, length: Duration, rate: f64) -> Result<Outcome> {
     Ok(Outcome { load: Some(load), ..Outcome::new("steady load", delivery.name(), 0, lab.recon(&acked)?) })
 }
 
-/// Has a detector with the default model work off a topic of `n_rows`: it may take 128 MiB.
+/// Has a detector with the default model, as a model file, work off a topic of `n_rows`: it may take 128 MiB.
 ///
 /// # Errors
 /// Where it takes more, or ends.
 pub fn full_load(lab: &mut Lab, n_rows: u64) -> Result<Outcome> {
     lab.renew()?;
-    lab.set_model(&repository().join("models/unsw-nb15"))?;
+    let file = lab.directory().join("unsw-nb15.ids");
+    Model::load(repository().join("models/unsw-nb15"))?.save(&file)?;
+    lab.set_model(&file)?;
     let acked = lab.fill(n_rows)?;
     let delivery = Delivery::AtLeastOnce;
     let mut detector = lab.detector(delivery, Some("detector-0"), &[])?;
