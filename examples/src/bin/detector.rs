@@ -14,11 +14,6 @@ use ids_examples::load_model;
 use ids_kafka::logs::Logs;
 use ids_kafka::{Detector, DetectorConfig, DetectorMetrics, GoldenRows, Handle, Shutdown, admin, config_file};
 
-/// Reading what Spark saved takes several times the memory of the model, and the C library keeps what is freed then:
-/// this gives it back.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 /// How long the end may take: longer than acknowledgements are waited for.
 const LONGEST_END: Duration = Duration::from_secs(45);
 const WATCH_INTERVAL: Duration = Duration::from_secs(1);
