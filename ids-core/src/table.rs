@@ -94,6 +94,23 @@ struct Leaf {
     max_repetition: i16,
 }
 
+/// A list for each row, one after the other: a list of its own for each of a forest's nodes would take several times
+/// the memory.
+#[derive(Debug)]
+pub(crate) struct Lists<T> {
+    values: Vec<T>,
+    /// Per row: where its list ends.
+    ends: Vec<usize>,
+}
+
+impl<T> Lists<T> {
+    /// The list of the row at `row`.
+    pub(crate) fn get(&self, row: usize) -> &[T] {
+        let start = row.checked_sub(1).map_or(0, |before| self.ends[before]);
+        &self.values[start..self.ends[row]]
+    }
+}
+
 /// The values that are there, in order.
 enum Values {
     Ints(Vec<i64>),
@@ -278,8 +295,8 @@ impl Table {
         rows.into_iter().map(|row| row.map(text).transpose()).collect()
     }
 
-    /// A list of doubles per row; none where it is null.
-    pub(crate) fn double_lists(&self, path: &str) -> Result<Vec<Vec<f64>>> {
+    /// A list of doubles per row; an empty one where it is null.
+    pub(crate) fn double_lists(&self, path: &str) -> Result<Lists<f64>> {
         let leaf = self.leaf(path)?;
         match &leaf.values {
             Values::Doubles(values) => leaf.plain_lists(values, self.n_rows),
@@ -288,8 +305,8 @@ impl Table {
         .ok_or_else(|| self.wrong(path, "a list of doubles per row"))
     }
 
-    /// A list of integers per row; none where it is null.
-    pub(crate) fn int_lists(&self, path: &str) -> Result<Vec<Vec<i64>>> {
+    /// A list of integers per row; an empty one where it is null.
+    pub(crate) fn int_lists(&self, path: &str) -> Result<Lists<i64>> {
         let leaf = self.leaf(path)?;
         match &leaf.values {
             Values::Ints(values) => leaf.plain_lists(values, self.n_rows),
@@ -308,16 +325,16 @@ impl Table {
         let sizes = self.optional_ints(&field("size"))?;
         let indices = self.int_lists(&field("indices"))?;
         let values = self.double_lists(&field("values"))?;
-        let rows = kinds.into_iter().zip(sizes).zip(indices.into_iter().zip(values));
-        rows.map(|((kind, size), (indices, values))| {
+        let rows = kinds.into_iter().zip(sizes).enumerate();
+        rows.map(|(row, (kind, size))| {
             let Some(kind) = kind else { return Ok(None) };
             if kind != SPARSE {
-                return Ok(Some(Vector::dense(values)));
+                return Ok(Some(Vector::dense(values.get(row).to_vec())));
             }
             let size = size.and_then(|size| usize::try_from(size).ok()).filter(|&size| size <= MOST);
-            let indices = indices.into_iter().map(|index| usize::try_from(index).ok()).collect::<Option<Vec<_>>>();
+            let indices = indices.get(row).iter().map(|&index| usize::try_from(index).ok()).collect::<Option<Vec<_>>>();
             let (size, indices) = size.zip(indices).ok_or_else(|| self.wrong(path, "vectors"))?;
-            let vector = Vector::sparse(size, &indices, &values);
+            let vector = Vector::sparse(size, &indices, values.get(row));
             vector.map(Some).map_err(|detail| self.wrong(path, &format!("vectors: {detail}")))
         })
         .collect()
@@ -415,10 +432,19 @@ impl Leaf {
     }
 
     /// A list for each of `n_rows` rows; `None` where the column is none of plain lists, or short.
-    fn plain_lists<T: Clone>(&self, values: &[T], n_rows: usize) -> Option<Vec<Vec<T>>> {
-        let rows = self.lists(values);
-        (self.max_repetition == 1 && rows.len() == n_rows)
-            .then(|| rows.into_iter().map(|mut row| row.pop().unwrap_or_default()).collect())
+    fn plain_lists<T: Clone>(&self, values: &[T], n_rows: usize) -> Option<Lists<T>> {
+        if self.max_repetition != 1 {
+            return None;
+        }
+        let (mut ends, mut n_values) = (Vec::new(), 0);
+        for (&definition, &repetition) in self.definition.iter().zip(&self.repetition) {
+            n_values += usize::from(definition == self.max_definition);
+            if repetition == 0 {
+                ends.push(n_values);
+            }
+            *ends.last_mut()? = n_values;
+        }
+        (ends.len() == n_rows && n_values == values.len()).then(|| Lists { values: values.to_vec(), ends })
     }
 
     /// The lists of the only row.

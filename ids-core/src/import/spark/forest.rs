@@ -6,7 +6,7 @@ use super::metadata::Metadata;
 use super::{ForestColumns, SavedForest};
 use crate::error::{Error, Result};
 use crate::forest::{Boosting, DotProduct, Forest, ForestBuilder, NodeSpec, SplitRule, Task};
-use crate::table::Table;
+use crate::table::{Lists, Table};
 
 /// The saved models that are forests, or the one tree of one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,11 +119,11 @@ fn weights(metadata: &Metadata) -> Result<Vec<f64>> {
 struct Nodes {
     id: Vec<i64>,
     prediction: Vec<f64>,
-    impurity_stats: Vec<Vec<f64>>,
+    impurity_stats: Lists<f64>,
     left_child: Vec<i64>,
     right_child: Vec<i64>,
     feature: Vec<i64>,
-    categories_or_threshold: Vec<Vec<f64>>,
+    categories_or_threshold: Lists<f64>,
     n_categories: Vec<i64>,
 }
 
@@ -145,11 +145,13 @@ impl Nodes {
 }
 
 fn forest(metadata: &Metadata, kind: Kind, task: Task) -> Result<Forest> {
-    let table = metadata.data()?;
-    let (nodes, tree_of) = if kind.is_tree() {
-        (Nodes::read(&table, "")?, vec![0; table.n_rows()])
-    } else {
-        (Nodes::read(&table, "nodeData.")?, table.ints("treeID")?)
+    let (nodes, tree_of) = {
+        let table = metadata.data()?;
+        if kind.is_tree() {
+            (Nodes::read(&table, "")?, vec![0; table.n_rows()])
+        } else {
+            (Nodes::read(&table, "nodeData.")?, table.ints("treeID")?)
+        }
     };
     // Rows come in any order: by tree, then by node.
     let mut trees: BTreeMap<i64, Vec<usize>> = BTreeMap::new();
@@ -179,20 +181,20 @@ impl Nodes {
     fn spec(&self, row: usize, kind: Kind) -> std::result::Result<NodeSpec, String> {
         let id = self.id[row];
         if self.left_child[row] == -1 {
-            let stats = &self.impurity_stats[row];
+            let stats = self.impurity_stats.get(row);
             return Ok(NodeSpec::Leaf {
                 values: match kind {
                     Kind::RandomForestClassification => normalised(stats),
                     // A tree's raw prediction is its class weights as they are.
-                    Kind::DecisionTreeClassification => stats.clone(),
+                    Kind::DecisionTreeClassification => stats.to_vec(),
                     _ => vec![self.prediction[row]],
                 },
             });
         }
         let position =
             |value: i64, noun: &str| usize::try_from(value).map_err(|_| format!("node {id} has the {noun} {value}"));
-        let values = &self.categories_or_threshold[row];
-        let rule = match (self.n_categories[row], values.as_slice()) {
+        let values = self.categories_or_threshold.get(row);
+        let rule = match (self.n_categories[row], values) {
             (-1, [threshold]) => SplitRule::AtMost(*threshold),
             (-1, _) => return Err(format!("node {id} has {} thresholds", values.len())),
             (n_categories, left) => {
