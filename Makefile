@@ -29,7 +29,8 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 	cargo run --release --bin demo -- $(ARGS)
 
 .PHONY: test
-test: toolchain format clippy deny kafka-jars unit package python-test parity-short ## Everything that must pass: format, lints, licences, tests, packages, Spark
+# The packages last: to build them, what was built of ids-core is forgotten.
+test: toolchain format clippy deny kafka-jars unit python-test parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
 test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
