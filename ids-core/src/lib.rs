@@ -25,7 +25,7 @@ pub use error::{Error, Result};
 pub use evaluate::{ConfusionMatrix, Quality};
 pub use forest::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 pub use import::spark::SparkModel;
-pub use model::{Model, Provenance};
+pub use model::{Model, OutputColumns, Provenance};
 pub use outcome::Outcome;
 pub use pipeline::{Pipeline, RowFault};
 pub use record::{FlowRecord, FlowRecords};

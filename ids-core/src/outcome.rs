@@ -1,4 +1,4 @@
-//! What is said of each row of a file, in its order: a verdict, or why there is none.
+//! What is said of each row of a batch, in its order: a verdict, or why there is none.
 
 use serde::Serialize;
 
@@ -18,21 +18,20 @@ pub enum Outcome<'a> {
     DeadLetter(DeadLetter<'a>),
 }
 
-/// Scores the rows of a batch of the file `source` and hands each one's outcome to `each`, in the order of the file.
+/// Scores the rows of a batch, each read at its `origin`, and hands their outcomes to `each`, in order.
 ///
 /// # Errors
 /// The first of `each`.
 ///
 /// # Panics
 /// As [`Scorer::score`].
-pub fn outcomes<E>(
+pub fn outcomes<'a, E>(
     model: &Model,
     scorer: &mut Scorer,
     batch: Batch<'_>,
-    source: &str,
+    origin: impl Fn(u64) -> Origin<'a>,
     mut each: impl FnMut(Outcome<'_>) -> std::result::Result<(), E>,
 ) -> std::result::Result<(), E> {
-    let origin = |row: u64| Origin { topic: source, partition: 0, offset: row as i64, timestamp_ms: None };
     let scored = scorer.score(batch.records);
     // Two sorted lists of rows, merged.
     let mut bad = batch.bad.iter().peekable();

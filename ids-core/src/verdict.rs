@@ -22,6 +22,13 @@ pub struct Origin<'a> {
     pub timestamp_ms: Option<i64>,
 }
 
+impl<'a> Origin<'a> {
+    /// Row `row` of the file `path`.
+    pub fn of_file(path: &'a str, row: u64) -> Self {
+        Self { topic: path, partition: 0, offset: row as i64, timestamp_ms: None }
+    }
+}
+
 /// `topic/partition/offset`: the key of everything that is said of the record.
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

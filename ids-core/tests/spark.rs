@@ -121,8 +121,8 @@ fn a_damaged_model_file_is_refused() {
     damaged[good.len() / 2] ^= 1;
     assert!(refusal(&damaged).contains("checksum"));
     let mut newer = good.clone();
-    newer[8] = 3;
-    assert!(refusal(&newer).contains("format version 3"));
+    newer[8] = 4;
+    assert!(refusal(&newer).contains("format version 4"));
     assert!(Model::load(directory.path().join("absent.ids")).expect_err("refused").to_string().contains("absent.ids"));
 }
 

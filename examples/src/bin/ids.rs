@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
-use ids_core::{ConfusionMatrix, Model, Outcome, Schema, SparkModel, outcome};
+use ids_core::{ConfusionMatrix, Model, Origin, Outcome, Schema, SparkModel, outcome};
 use ids_examples::dlq::{self, DlqCommand};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
@@ -261,13 +261,19 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
     let mut scorer = model.scorer();
     let (mut n_scored, mut n_bad) = (0u64, 0u64);
     while let Some(batch) = file.next_batch()? {
-        outcome::outcomes(&model, &mut scorer, batch, &source, |outcome| {
-            match outcome {
-                Outcome::Verdict(_) => n_scored += 1,
-                Outcome::DeadLetter(_) => n_bad += 1,
-            }
-            write_line(&mut out, &outcome)
-        })?;
+        outcome::outcomes(
+            &model,
+            &mut scorer,
+            batch,
+            |row| Origin::of_file(&source, row),
+            |outcome| {
+                match outcome {
+                    Outcome::Verdict(_) => n_scored += 1,
+                    Outcome::DeadLetter(_) => n_bad += 1,
+                }
+                write_line(&mut out, &outcome)
+            },
+        )?;
     }
     out.flush()?;
     eprintln!("{n_scored} rows scored, {n_bad} without a score");

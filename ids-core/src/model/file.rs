@@ -13,14 +13,14 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Model, Provenance};
+use super::{Model, OutputColumns, Provenance};
 use crate::error::{Error, Result};
 use crate::forest::Forest;
 use crate::pipeline::Stage;
 use crate::schema::Schema;
 
 const MAGIC: &[u8; 8] = b"IDSMODEL";
-const FORMAT_VERSION: u32 = 2;
+const FORMAT_VERSION: u32 = 3;
 const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
 const CHECKSUM_LENGTH: usize = 32;
 /// More than any forest needs; what claims more is refused before it is read.
@@ -34,6 +34,7 @@ struct Body<'a> {
     features_column: Cow<'a, str>,
     forest: Cow<'a, Forest>,
     classes: Cow<'a, [String]>,
+    output_columns: Cow<'a, OutputColumns>,
     provenance: Cow<'a, Provenance>,
 }
 
@@ -45,6 +46,7 @@ pub(super) fn to_bytes(model: &Model) -> Result<Vec<u8>> {
         features_column: Cow::Borrowed(model.predictor.features_column()),
         forest: Cow::Borrowed(model.forest()),
         classes: Cow::Borrowed(&model.classes),
+        output_columns: Cow::Borrowed(&model.columns),
         provenance: Cow::Borrowed(&model.provenance),
     };
     let mut cbor = Vec::new();
@@ -124,7 +126,7 @@ fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
     let body: Body<'static> = ciborium::from_reader(&content[HEADER_LENGTH..])
         .map_err(|error| format!("the body cannot be read: {error}"))?;
     let (stages, classes) = (body.stages.into_owned(), body.classes.into_owned());
-    let (schema, provenance) = (body.schema.into_owned(), body.provenance.into_owned());
-    Model::new(schema, stages, &body.features_column, &body.forest, classes, provenance)
+    let (columns, provenance) = (body.output_columns.into_owned(), body.provenance.into_owned());
+    Model::new(body.schema.into_owned(), stages, &body.features_column, &body.forest, classes, columns, provenance)
         .map_err(|error| error.to_string())
 }

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
-use crate::import::spark::{self, SparkModel};
+use crate::import::spark::{self, ForestColumns, SparkModel};
 use crate::pipeline::{Stage, feature_names};
 use crate::schema::Schema;
 use crate::score::{Predictor, Scorer};
@@ -27,7 +27,22 @@ pub struct Model {
     predictor: Arc<Predictor>,
     classes: Arc<[String]>,
     benign: usize,
+    columns: OutputColumns,
     provenance: Provenance,
+}
+
+/// Names of the columns that Spark's own `transform` gives a scored table; `None` for one that it leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutputColumns {
+    /// Summed votes.
+    pub raw_prediction: Option<String>,
+    /// Probabilities.
+    pub probability: Option<String>,
+    /// Position of the predicted class.
+    pub prediction: Option<String>,
+    /// Name of the predicted class, where the pipeline ends with an IndexToString.
+    pub label: Option<String>,
 }
 
 /// Where a model comes from.
@@ -84,7 +99,7 @@ impl Model {
 
     fn bind(saved: SparkModel, schema: Schema) -> Result<Self> {
         let wrong = |detail: &str| Err(Error::Model { detail: detail.into() });
-        let SparkModel { stages, forest, classes, spark_version, stage_classes, sha256, .. } = saved;
+        let SparkModel { stages, forest, classes, predicted_label, spark_version, stage_classes, sha256 } = saved;
         let Some(forest) = forest else { return wrong("what Spark saved there has no forest") };
         if forest.forest.n_classes() == 0 {
             return wrong("it predicts a number, not a class: no verdict can be made of that");
@@ -96,7 +111,10 @@ impl Model {
             ));
         };
         let provenance = Provenance { spark_version, stages: stage_classes, sha256 };
-        Self::new(schema, stages, &forest.columns.features, &forest.forest, classes, provenance)
+        let ForestColumns { features, raw_prediction, probability, prediction, .. } = forest.columns;
+        let label = predicted_label.map(|predicted| predicted.column);
+        let columns = OutputColumns { raw_prediction, probability, prediction, label };
+        Self::new(schema, stages, &features, &forest.forest, classes, columns, provenance)
     }
 
     fn new(
@@ -105,6 +123,7 @@ impl Model {
         features_column: &str,
         forest: &Forest,
         classes: Vec<String>,
+        columns: OutputColumns,
         provenance: Provenance,
     ) -> Result<Self> {
         let predictor = Predictor::bind(stages, features_column, Engine::new(forest), schema.fields())?;
@@ -132,6 +151,7 @@ impl Model {
             predictor: Arc::new(predictor),
             classes: classes.into(),
             benign,
+            columns,
             provenance,
             schema: Arc::new(schema),
         })
@@ -201,6 +221,11 @@ impl Model {
     /// Position of the class that is no attack.
     pub fn benign(&self) -> usize {
         self.benign
+    }
+
+    /// Names of the columns that Spark's own `transform` would write.
+    pub fn output_columns(&self) -> &OutputColumns {
+        &self.columns
     }
 
     /// Where the model comes from.
