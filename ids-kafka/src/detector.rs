@@ -24,21 +24,22 @@ use crate::headers;
 use crate::health::Health;
 use crate::metrics::{BatchCounts, DetectorMetrics};
 use crate::outbox::{Outbox, Outgoing, Ticket, lock};
+use crate::reach;
 use crate::shutdown::Shutdown;
 
 /// Most records of a batch: enough to keep the forest's tiles full.
 const BATCH_RECORDS: usize = 1024;
 /// Bytes of a batch beyond which no record is added: bounds its memory whatever the size of records.
 const BATCH_BYTES: usize = 16 << 20;
-/// Longest time to wait for a batch to fill once it has a record.
+/// Longest time to wait for a batch to fill once it has a record, where a batch's worth is on its way already: large
+/// batches are cheap. With less on its way there is time to spare, and a record does not wait for others.
 const BATCH_WAIT: Duration = Duration::from_millis(5);
 /// Longest time to wait for a first record, and so to notice a shutdown.
 const IDLE_WAIT: Duration = Duration::from_millis(100);
-/// The same while there are batches on their way, whose verdicts wait to be sent.
+/// The same while there are records on their way, whose verdicts wait to be sent.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
-/// Most batches on their way: bounds memory while Kafka does not acknowledge.
-const MOST_BATCHES: usize = 16;
-const METADATA_WAIT: Duration = Duration::from_secs(2);
+/// Most records on their way before no more are taken: bounds memory while Kafka does not acknowledge.
+const MOST_OPEN: usize = 16 * BATCH_RECORDS;
 const TOPIC_WAIT: Duration = Duration::from_secs(4);
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -240,8 +241,20 @@ impl Detector {
             Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref(), metrics)?;
         let outbox = Arc::new(outbox);
         let consumer = Group::consumer(&self.config, &self.topics, &outbox, metrics)?;
-        let Some(widths) = self.check_topics(&consumer, &outbox, shutdown)? else { return Ok(()) };
-        consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
+        let (connection, flows) = (&self.config.connection, &self.topics.flows);
+        let beat = || self.handle.beat();
+        if !reach::wait_for(consumer.client(), connection, flows, outbox.refusal(), shutdown, beat)? {
+            return Ok(());
+        }
+        // The one that had our transactional id is fenced while we join the group: each takes its time. Nothing is
+        // consumed before both are done.
+        let widths = std::thread::scope(|scope| {
+            let fencing = scope.spawn(|| outbox.init_transactions());
+            let widths = self.check_topics(&consumer)?;
+            consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
+            fencing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok::<_, Error>(widths)
+        })?;
 
         let group = consumer.context();
         let mut scoring = self.scoring.clone();
@@ -259,14 +272,15 @@ impl Detector {
                 metrics.model_reloads.add(1);
                 tracing::info!(model = scoring.model.version(), "another model scores from here on");
             }
-            let is_full = n_open >= MOST_BATCHES;
+            let is_full = n_open >= MOST_OPEN;
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
                 group.pause(&consumer, is_full)?;
                 is_paused = is_full;
             }
             let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
-            let batch = next_batch(&consumer, &mut scoring.decoder, records, wait)?;
+            let to_fill = if n_open < BATCH_RECORDS { Duration::ZERO } else { BATCH_WAIT };
+            let batch = next_batch(&consumer, &mut scoring.decoder, records, wait, to_fill)?;
             self.count(&batch, &mut expected);
             if !batch.messages.is_empty() {
                 let ticket = group.ticket()?;
@@ -277,8 +291,7 @@ impl Detector {
             n_open = group.advance(&consumer)?;
             metrics.set_in_flight(n_open);
             if last_commit.elapsed() >= COMMIT_INTERVAL {
-                // Counted; tried again after the next interval.
-                let _ = group.commit(&consumer);
+                group.commit_soon(&consumer);
                 last_commit = Instant::now();
             }
         }
@@ -300,17 +313,8 @@ impl Detector {
         (*delivery == Delivery::ExactlyOnce).then(|| format!("{group_id}-{}", member()))
     }
 
-    /// Checks that the topics exist, and that a verdict can go to the partition of its flow. Waits for Kafka, however
-    /// long it is away, unless it refuses us; `None` if shutdown is requested meanwhile.
-    fn check_topics(&self, consumer: &GroupConsumer, outbox: &Outbox, shutdown: &Shutdown) -> Result<Option<Widths>> {
-        while let Err(error) = consumer.fetch_metadata(Some(&self.topics.flows), METADATA_WAIT) {
-            if shutdown.is_requested() {
-                return Ok(None);
-            }
-            outbox.check_access()?;
-            self.handle.beat();
-            tracing::warn!(%error, servers = self.config.connection.bootstrap_servers, "waiting for Kafka");
-        }
+    /// Checks that the topics exist, and that a verdict can go to the partition of its flow.
+    fn check_topics(&self, consumer: &GroupConsumer) -> Result<Widths> {
         let n_partitions = |topic: &str| -> Result<i32> {
             let doing = format!("asking for the partitions of topic `{topic}`");
             let deadline = Instant::now() + TOPIC_WAIT;
@@ -333,10 +337,10 @@ impl Detector {
             let detail = format!("it has {verdicts} partitions; it needs the {flows} of `{}`", self.topics.flows);
             return Err(Error::Topic { topic: self.topics.verdicts.clone(), detail });
         }
-        Ok(Some(Widths {
+        Ok(Widths {
             alerts: n_partitions(&self.topics.alerts)?,
             dead_letters: n_partitions(&self.topics.dead_letters)?,
-        }))
+        })
     }
 
     /// Counts the records of a batch, and offsets that were passed over.
@@ -428,12 +432,13 @@ impl Detector {
     }
 }
 
-/// Waits for records and decodes them as they come.
+/// Waits for records, `longest` for the first and then `to_fill` for more, and decodes them as they come.
 fn next_batch<'a>(
     consumer: &'a GroupConsumer,
     decoder: &mut Decoder,
     mut records: FlowRecords,
     longest: Duration,
+    to_fill: Duration,
 ) -> Result<Batch<'a>> {
     records.clear();
     let mut messages: Vec<Consumed<'_>> = Vec::new();
@@ -441,8 +446,11 @@ fn next_batch<'a>(
     let mut deadline = Instant::now() + longest;
     let mut n_bytes = 0;
     while messages.len() < BATCH_RECORDS && n_bytes < BATCH_BYTES {
-        let wait = deadline.saturating_duration_since(Instant::now());
-        let polled = consumer.poll(wait);
+        // What is there already is taken whatever the time.
+        let polled = consumer.poll(Duration::ZERO).or_else(|| {
+            let wait = deadline.saturating_duration_since(Instant::now());
+            if wait.is_zero() { None } else { consumer.poll(wait) }
+        });
         // Partitions come and go inside of `poll`, before it gives the next message. What was consumed
         // before is the new owner's; what comes after, should the partition come back, is ours.
         let taken = consumer.context().take_revoked();
@@ -453,7 +461,7 @@ fn next_batch<'a>(
         match polled {
             Some(Ok(message)) => {
                 if messages.is_empty() {
-                    deadline = Instant::now() + BATCH_WAIT;
+                    deadline = Instant::now() + to_fill;
                 }
                 n_bytes += message.payload_len();
                 let decoded = decoder.decode(message.offset() as u64, message.payload(), &mut records);
@@ -466,10 +474,8 @@ fn next_batch<'a>(
                     return Err(Error::Kafka { doing: format!("consuming: {detail} ({code})"), error });
                 }
             }
+            None if Instant::now() >= deadline => break,
             None => {}
-        }
-        if Instant::now() >= deadline {
-            break;
         }
     }
     let read_at_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
@@ -498,13 +504,8 @@ fn dead_letter_headers(message: &BorrowedMessage<'_>, dead_letter: &DeadLetter<'
     let is_foreign = |header: &Header<'_, &[u8]>| {
         !header.key.starts_with(headers::PREFIX) || headers::PASSED_ON.contains(&header.key)
     };
-    let mut all = received.filter(is_foreign).fold(OwnedHeaders::new(), OwnedHeaders::insert);
-    if let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(dead_letter) {
-        for (field, value) in &fields {
-            let key = format!("{}{field}", headers::PREFIX);
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            all = all.insert(Header { key: &key, value: Some(&text) });
-        }
-    }
-    all
+    let all = received.filter(is_foreign).fold(OwnedHeaders::new(), OwnedHeaders::insert);
+    headers::of_dead_letter(dead_letter)
+        .iter()
+        .fold(all, |all, (key, value)| all.insert(Header { key, value: Some(value) }))
 }

@@ -67,11 +67,9 @@ pub enum Error {
     },
 
     /// Messages were still on their way when the time to wait for them was over.
-    #[error(
-        "{outstanding} batches were not acknowledged within {seconds} s; they are not committed and will be scored again"
-    )]
+    #[error("{outstanding} records were not done within {seconds} s; they are not committed and will be scored again")]
     Unacknowledged {
-        /// How many batches.
+        /// How many records.
         outstanding: usize,
         /// How long was waited.
         seconds: u64,

@@ -129,8 +129,8 @@ impl Collector for Exposed {
         let assigned = ConstGauge::new(metrics.assigned_partitions() as i64);
         assigned.encode(to.encode_descriptor("assigned_partitions", "Partitions owned.", None, of_type)?)?;
         let in_flight = ConstGauge::new(metrics.in_flight() as i64);
-        let help = "Batches or transactions that are not acknowledged.";
-        in_flight.encode(to.encode_descriptor("in_flight_batches", help, None, of_type)?)?;
+        let help = "Records of which not all that is said is acknowledged.";
+        in_flight.encode(to.encode_descriptor("in_flight_records", help, None, of_type)?)?;
         let lags = metrics.lags();
         let mut family =
             to.encode_descriptor("lag_records", "Records of a partition that are not done.", None, of_type)?;

@@ -111,6 +111,7 @@ struct Batch {
     waiting: Option<Verdicts>,
     /// Of the verdicts.
     verdicts: Arc<Ticket>,
+    n_records: usize,
     reach: Reach,
 }
 
@@ -127,13 +128,14 @@ pub(crate) struct Flight {
 impl Flight {
     /// Takes a batch whose other messages are sent and counted by `first`.
     pub(crate) fn push(&mut self, first: Arc<Ticket>, verdicts: Verdicts, reach: Reach) {
-        let batch = Batch { first, waiting: Some(verdicts), verdicts: Ticket::open(), reach };
+        let n_records = verdicts.messages.len();
+        let batch = Batch { first, waiting: Some(verdicts), verdicts: Ticket::open(), n_records, reach };
         self.batches.push_back(batch);
     }
 
-    /// How many batches are on their way.
-    pub(crate) fn len(&self) -> usize {
-        self.batches.len()
+    /// How many records are on their way.
+    pub(crate) fn n_records(&self) -> usize {
+        self.batches.iter().map(|batch| batch.n_records).sum()
     }
 
     /// Sends the verdicts whose time has come and moves on over the batches that are done, of which it tells `done`.
@@ -244,7 +246,7 @@ mod tests {
         harness.first[a].seal();
         harness.advance();
         assert_eq!(harness.sent, [(0, "demo/0/9".to_owned()), (0, "demo/0/19".to_owned())]);
-        assert_eq!((harness.flight.len(), harness.flight.to_commit()), (0, offsets([(0, 20)])));
+        assert_eq!((harness.flight.n_records(), harness.flight.to_commit()), (0, offsets([(0, 20)])));
     }
 
     #[test]

@@ -84,6 +84,10 @@ impl ClientContext for Group {
 }
 
 impl ConsumerContext for Group {
+    fn commit_callback(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
+        self.note_commit(outcome, offsets);
+    }
+
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let outcome = match error {
@@ -242,8 +246,7 @@ impl Group {
         self.outbox.send(outgoing, ticket)
     }
 
-    /// Does what is due: sends verdicts whose time has come, ends a transaction. How many batches (or transactions)
-    /// are on their way.
+    /// Does what is due: sends verdicts whose time has come, ends a transaction. How many records are on their way.
     ///
     /// # Errors
     /// Where a message has failed for good, or a callback before.
@@ -257,18 +260,18 @@ impl Group {
                 self.outbox.check()?;
                 let mut flight = lock(flight);
                 flight.advance(|verdict, ticket| self.send(verdict, ticket), |reach| self.note_done(reach))?;
-                Ok(flight.len())
+                Ok(flight.n_records())
             }
             Promise::ExactlyOnce(transaction) => {
                 if lock(transaction).is_due() {
                     self.end_transaction(consumer)?;
                 }
-                Ok(usize::from(lock(transaction).is_open()))
+                Ok(lock(transaction).n_records())
             }
         }
     }
 
-    /// Waits until everything is acknowledged, or until `deadline`, and commits; how many batches are not.
+    /// Waits until everything is acknowledged, or until `deadline`, and commits; how many records are not.
     pub(crate) fn settle(&self, consumer: &GroupConsumer, deadline: Instant) -> Result<usize> {
         if matches!(self.promise, Promise::ExactlyOnce(_)) {
             return self.end_transaction(consumer).map(|()| 0);
@@ -277,35 +280,58 @@ impl Group {
             let n_open = self.advance(consumer)?;
             if n_open == 0 || Instant::now() >= deadline {
                 // A failure is counted; the next owner starts after the last verdict.
-                let _ = self.commit(consumer);
+                self.commit_now(consumer);
                 return Ok(n_open);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Commits what is done, and waits for Kafka to confirm it. (A transaction commits by itself.)
-    pub(crate) fn commit(&self, consumer: &GroupConsumer) -> KafkaResult<()> {
-        let Promise::AtLeastOnce { flight, .. } = &self.promise else { return Ok(()) };
-        let offsets = lock(flight).to_commit();
-        if offsets.is_empty() {
-            return Ok(());
+    /// Has Kafka commit what is done, without waiting for it: a loop that waits lets records wait. What it does not
+    /// confirm is committed again the next time. (A transaction commits by itself.)
+    pub(crate) fn commit_soon(&self, consumer: &GroupConsumer) {
+        let list = self.to_commit();
+        if list.count() > 0
+            && let Err(error) = consumer.commit(&list, CommitMode::Async)
+        {
+            self.note_commit(Err(error), &list);
         }
+    }
+
+    /// The same, and waits for Kafka to confirm it.
+    fn commit_now(&self, consumer: &GroupConsumer) {
+        let list = self.to_commit();
+        if list.count() > 0 {
+            self.note_commit(consumer.commit(&list, CommitMode::Sync), &list);
+        }
+    }
+
+    fn to_commit(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        for (partition, next) in &offsets {
-            list.add_partition_offset(&self.topics.flows, *partition, Offset::Offset(*next))?;
-        }
-        match consumer.commit(&list, CommitMode::Sync) {
-            Ok(()) => {
-                self.metrics.commits.add(1);
-                lock(flight).confirm(offsets);
-                Ok(())
+        if let Promise::AtLeastOnce { flight, .. } = &self.promise {
+            for (partition, next) in lock(flight).to_commit() {
+                // An offset that was consumed is one that can be set.
+                let _ = list.add_partition_offset(&self.topics.flows, partition, Offset::Offset(next));
             }
-            Err(error) => {
+        }
+        list
+    }
+
+    fn note_commit(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
+        match (outcome, &self.promise) {
+            (Ok(()), Promise::AtLeastOnce { flight, .. }) => {
+                self.metrics.commits.add(1);
+                let next = |element: &TopicPartitionListElem<'_>| {
+                    element.error().ok()?;
+                    element.offset().to_raw().map(|next| (element.partition(), next))
+                };
+                lock(flight).confirm(offsets.elements().iter().filter_map(next).collect());
+            }
+            (Err(error), _) => {
                 tracing::warn!(%error, ?offsets, "offsets could not be committed");
                 self.metrics.commit_failures.add(1);
-                Err(error)
             }
+            (Ok(()), Promise::ExactlyOnce(_)) => {}
         }
     }
 

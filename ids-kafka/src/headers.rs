@@ -1,5 +1,6 @@
 //! Names of the headers that travel with a record. All start with `ids.`.
 
+use ids_core::DeadLetter;
 use rdkafka::message::{BorrowedHeaders, Headers};
 
 /// What all our headers start with.
@@ -16,6 +17,13 @@ pub const MALFORMED: &str = "ids.malformed";
 
 /// The headers that the detector passes on from a flow to what it says of it.
 pub const PASSED_ON: [&str; 4] = [SEQUENCE, LABEL, SCHEDULED_US, MALFORMED];
+
+/// Name and value of the headers that say why a record is a dead letter.
+pub fn of_dead_letter(dead_letter: &DeadLetter<'_>) -> Vec<(String, String)> {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(dead_letter) else { return Vec::new() };
+    let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    fields.into_iter().map(|(field, value)| (format!("{PREFIX}{field}"), text(value))).collect()
+}
 
 /// Text of the header `name`.
 pub fn text<'a>(headers: &'a BorrowedHeaders, name: &str) -> Option<&'a str> {

@@ -20,6 +20,7 @@ pub mod logs;
 pub mod malformed;
 pub mod metrics;
 mod outbox;
+mod reach;
 pub mod read;
 pub mod recon;
 pub mod replay;

@@ -128,7 +128,7 @@ impl Default for DetectorMetrics {
 }
 
 impl DetectorMetrics {
-    /// Batches, or transactions, that are not acknowledged.
+    /// Records of which not all that is said is acknowledged.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }

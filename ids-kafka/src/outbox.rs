@@ -15,6 +15,7 @@ use rdkafka::{Timestamp, TopicPartitionList};
 use crate::config::{Connection, IDEMPOTENT, set_defaults};
 use crate::error::{Error, Result};
 use crate::metrics::DetectorMetrics;
+use crate::reach::Refusal;
 
 const DEFAULTS: [(&str, &str); 5] = [
     ("compression.type", "lz4"),
@@ -67,8 +68,7 @@ impl Ticket {
 /// What acknowledgements leave for the loop.
 struct Returned {
     failure: Mutex<Option<(String, KafkaError)>>,
-    /// Why Kafka would not have us: a wrong password or certificate.
-    refusal: Mutex<Option<(String, KafkaError)>>,
+    refusal: Refusal,
     /// Dead letters that the broker finds too large, to be cut and sent again.
     too_large: Mutex<Vec<(OwnedMessage, Arc<Ticket>)>>,
     /// Whether dead letters are cut before they are sent: in a transaction they cannot be sent again.
@@ -94,11 +94,7 @@ struct Acknowledgements {
 impl ClientContext for Acknowledgements {
     fn error(&self, error: KafkaError, reason: &str) {
         tracing::debug!(reason, %error, "producer");
-        let refusals =
-            [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SaslAuthenticationFailed, RDKafkaErrorCode::SSL];
-        if error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code)) {
-            lock(&self.returned.refusal).get_or_insert_with(|| (reason.to_owned(), error));
-        }
+        self.returned.refusal.note(error, reason);
     }
 }
 
@@ -149,8 +145,8 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outbox {
-    /// A producer; messages to the topic `dead_letters` may be cut. With a transactional id, it fences the producer
-    /// that had it before.
+    /// A producer; messages to the topic `dead_letters` may be cut. With a transactional id,
+    /// [`init_transactions`](Self::init_transactions) comes before all else.
     pub(crate) fn new(
         connection: &Connection,
         dead_letters: &str,
@@ -166,7 +162,7 @@ impl Outbox {
         set_defaults(&mut config, &DEFAULTS);
         let returned = Arc::new(Returned {
             failure: Mutex::default(),
-            refusal: Mutex::default(),
+            refusal: Refusal::default(),
             too_large: Mutex::default(),
             cuts: AtomicBool::default(),
             metrics: Arc::clone(metrics),
@@ -176,10 +172,16 @@ impl Outbox {
             Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone(), is_transactional };
         let producer: ThreadedProducer<_> =
             config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        if is_transactional {
-            producer.init_transactions(TRANSACTION_INIT_WAIT).map_err(Error::kafka("starting transactions"))?;
-        }
         Ok(Self { producer, returned, dead_letters, is_transactional })
+    }
+
+    /// Fences the producer that had the transactional id before; what it left open is aborted. Nothing to do where
+    /// there are no transactions.
+    pub(crate) fn init_transactions(&self) -> Result<()> {
+        if !self.is_transactional {
+            return Ok(());
+        }
+        self.producer.init_transactions(TRANSACTION_INIT_WAIT).map_err(Error::kafka("starting transactions"))
     }
 
     pub(crate) fn begin_transaction(&self) -> Result<()> {
@@ -287,12 +289,9 @@ impl Outbox {
         Ok(())
     }
 
-    /// Whether Kafka refused the connection. What is wrong from the start does not get better by waiting.
-    pub(crate) fn check_access(&self) -> Result<()> {
-        match lock(&self.returned.refusal).take() {
-            None => Ok(()),
-            Some((reason, error)) => Err(Error::kafka(format!("connecting: {reason}"))(error)),
-        }
+    /// Whether Kafka refused the connection.
+    pub(crate) fn refusal(&self) -> &Refusal {
+        &self.returned.refusal
     }
 
     /// Whether any message failed for good.

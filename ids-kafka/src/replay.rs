@@ -20,6 +20,7 @@ use crate::config::{IDEMPOTENT, ReplayConfig, set_defaults};
 use crate::error::{Error, Result};
 use crate::headers;
 use crate::malformed::Breakage;
+use crate::reach::{self, Refusal};
 use crate::replay_metrics::ReplayMetrics;
 use crate::shutdown::Shutdown;
 
@@ -122,6 +123,7 @@ pub struct Replay<F: Fn(Receipt) + Send + Sync + 'static> {
     flows: Vec<Flow>,
     producer: ThreadedProducer<Receipts<F>>,
     failure: Arc<OnceLock<KafkaError>>,
+    refusal: Arc<Refusal>,
     metrics: Arc<ReplayMetrics>,
 }
 
@@ -135,10 +137,16 @@ struct Sent {
 struct Receipts<F> {
     receive: F,
     failure: Arc<OnceLock<KafkaError>>,
+    refusal: Arc<Refusal>,
     metrics: Arc<ReplayMetrics>,
 }
 
-impl<F: Send + Sync> ClientContext for Receipts<F> {}
+impl<F: Send + Sync> ClientContext for Receipts<F> {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(reason, %error, "producer");
+        self.refusal.note(error, reason);
+    }
+}
 
 impl<F: Fn(Receipt) + Send + Sync> ProducerContext for Receipts<F> {
     type DeliveryOpaque = Box<Sent>;
@@ -165,20 +173,32 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
     /// second from here until its first record can leave.
     ///
     /// # Errors
-    /// [`Error::Config`] where there are no flows; [`Error::Kafka`] where Kafka is out of reach; [`Error::Topic`]
-    /// where there is no such topic.
+    /// [`Error::Config`] where there are no flows, or the connection cannot be.
     pub fn new(config: ReplayConfig, flows: Vec<Flow>, receive: F) -> Result<Self> {
         if flows.is_empty() {
             return Err(Error::Config("there are no flows to replay".into()));
         }
         let mut client = config.connection.client(&IDEMPOTENT)?;
         set_defaults(&mut client, &DEFAULTS);
-        let (failure, metrics) = (Arc::new(OnceLock::new()), Arc::<ReplayMetrics>::default());
-        let context = Receipts { receive, failure: Arc::clone(&failure), metrics: Arc::clone(&metrics) };
+        let (failure, refusal) = (Arc::new(OnceLock::new()), Arc::<Refusal>::default());
+        let metrics = Arc::<ReplayMetrics>::default();
+        let context = Receipts {
+            receive,
+            failure: Arc::clone(&failure),
+            refusal: Arc::clone(&refusal),
+            metrics: Arc::clone(&metrics),
+        };
         let producer: ThreadedProducer<_> =
             client.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        check_topic(&producer, &config.topic)?;
-        Ok(Self { config, flows, producer, failure, metrics })
+        Ok(Self { config, flows, producer, failure, refusal, metrics })
+    }
+
+    /// Checks that the topic is there, for a moment or two.
+    ///
+    /// # Errors
+    /// [`Error::Kafka`] where Kafka is out of reach or refuses us; [`Error::Topic`] where there is no such topic.
+    pub fn check(&self) -> Result<()> {
+        check_topic(&self.producer, &self.config.topic).map_err(|error| self.refusal.check().err().unwrap_or(error))
     }
 
     /// What the replay counts.
@@ -186,12 +206,18 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         &self.metrics
     }
 
-    /// Sends until the limit or until shutdown is requested, then waits for every acknowledgement.
+    /// Waits for Kafka, sends until the limit or until shutdown is requested, then waits for every acknowledgement.
     ///
     /// # Errors
-    /// [`Error::Delivery`] where a record failed for good; [`Error::Unsent`] where Kafka is away at the end.
+    /// [`Error::Kafka`] where Kafka refuses us; [`Error::Topic`] where there is no such topic; [`Error::Delivery`] where a record failed for good; [`Error::Unsent`] where Kafka is away at the end.
     pub fn run(&self, limit: Limit, shutdown: &Shutdown) -> Result<Summary> {
         let failed = |error| Error::Delivery { topic: self.config.topic.clone(), error };
+        let ReplayConfig { connection, topic, .. } = &self.config;
+        let beat = || self.metrics.health.beat();
+        if !reach::wait_for(self.producer.client(), connection, topic, &self.refusal, shutdown, beat)? {
+            return Ok(Summary { records: 0, elapsed: Duration::ZERO });
+        }
+        self.check()?;
         let start = Instant::now();
         let start_us = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros());
         // A stream of its own: how many records are malformed does not change when they arrive.

@@ -71,6 +71,11 @@ impl Transaction {
         self.open.is_some()
     }
 
+    /// Records of the open one.
+    pub(crate) fn n_records(&self) -> usize {
+        self.open.as_ref().map_or(0, |open| open.n_records)
+    }
+
     /// Whether it is time to end it.
     pub(crate) fn is_due(&self) -> bool {
         self.open.as_ref().is_some_and(|open| open.since.elapsed() >= LONGEST || open.n_records >= MOST_RECORDS)

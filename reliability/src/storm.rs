@@ -82,7 +82,7 @@ pub fn reload_storm(length: Duration, rate: f64) -> Result<Outcome> {
     let acked = arriving.finish()?;
     let count = |name: &str| Ok::<_, anyhow::Error>(tally::sum(&metrics()?, name).unwrap_or(0.0) as u64);
     wait("all rows are done", || {
-        Ok(count("ids_end_to_end_seconds_count")? >= acked.len() as u64 && count("ids_in_flight_batches")? == 0)
+        Ok(count("ids_end_to_end_seconds_count")? >= acked.len() as u64 && count("ids_in_flight_records")? == 0)
     })?;
     ensure!(count("ids_model_refusals_total")? == n_refused, "{n_refused} refused, the metrics say otherwise");
     // Two that are offered between two batches are one.
