@@ -17,6 +17,9 @@ struct Cli {
     /// Topic with flows; those for verdicts, alerts and dead letters are named after it.
     #[arg(long, default_value = "demo")]
     topic: String,
+    /// A further topic; can be given more than once.
+    #[arg(long = "also", value_name = "TOPIC")]
+    further: Vec<String>,
     /// Partitions of each topic.
     #[arg(long, default_value_t = 6)]
     partitions: i32,
@@ -40,7 +43,9 @@ fn run(cli: &Cli) -> Result<()> {
     eprintln!("starting Kafka; logs are in {}", directory.path().display());
     let cluster =
         Cluster::start(directory.path(), if cli.full { Shape::Full } else { Shape::Single }, &Options::default())?;
-    cluster.create_topics(&Topics::of(&cli.topic).all(), cli.partitions)?;
+    let topics = Topics::of(&cli.topic);
+    let further = cli.further.iter().map(String::as_str);
+    cluster.create_topics(&topics.all().into_iter().chain(further).collect::<Vec<_>>(), cli.partitions)?;
     println!("export BOOTSTRAP_SERVERS={}", cluster.bootstrap_servers());
     while !shutdown.is_requested() {
         std::thread::sleep(Duration::from_millis(100));
