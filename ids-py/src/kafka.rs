@@ -111,7 +111,12 @@ impl Producer {
         let (config, shutdown) = (self.0.clone(), Shutdown::new());
         let limit = Limit { records, duration };
         let stop = shutdown.clone();
-        let thread = thread::spawn(move || ids_kafka::Replay::new(config, flows, |_| ())?.run(limit, &stop));
+        let thread = thread::spawn(move || {
+            let replay = ids_kafka::Replay::new(config, flows, |_| ())?;
+            // Whoever sits at a notebook wants to know that Kafka is away.
+            replay.check()?;
+            replay.run(limit, &stop)
+        });
         let summary = join(py, thread, &shutdown)?;
         Ok((summary.records, summary.elapsed.as_secs_f64()))
     }

@@ -13,6 +13,7 @@ mod outputs;
 mod schema;
 mod scores;
 mod single;
+mod verdicts;
 
 use pyo3::prelude::*;
 
@@ -36,6 +37,8 @@ mod _ids {
     use super::schema::Schema;
     #[pymodule_export]
     use super::scores::Scores;
+    #[pymodule_export]
+    use super::verdicts::verdicts;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use ids_core::{Outcome, outcome};
+use ids_core::{Origin, Outcome, outcome};
 use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
@@ -214,6 +214,22 @@ impl Model {
     #[getter]
     fn schema(&self) -> Schema {
         Schema(Arc::clone(self.inner.schema()))
+    }
+
+    /// Names of the columns that Spark's own `transform` would write, None for one that it leaves out:
+    /// raw_prediction, probability, prediction, label.
+    ///
+    /// >>> from ids_py import Model
+    /// >>> Model.from_spark("models/unsw-nb15-small").output_columns["raw_prediction"]
+    /// 'rawPrediction'
+    #[getter]
+    fn output_columns<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let (columns, names) = (self.inner.output_columns(), PyDict::new(py));
+        names.set_item("raw_prediction", &columns.raw_prediction)?;
+        names.set_item("probability", &columns.probability)?;
+        names.set_item("prediction", &columns.prediction)?;
+        names.set_item("label", &columns.label)?;
+        Ok(names)
     }
 
     /// SHA-256 of what Spark saved, in hexadecimal.
@@ -426,15 +442,22 @@ pub(crate) fn score_file(
         };
         let (mut scorer, mut n_scored, mut n_bad) = (model.scorer(), 0, 0);
         while let Some(batch) = file.next_batch(4 * TILE).map_err(errors::core)? {
-            outcome::outcomes(model, &mut scorer, batch, &source, |outcome| {
-                match outcome {
-                    Outcome::Verdict(_) => n_scored += 1,
-                    Outcome::DeadLetter(_) => n_bad += 1,
-                }
-                let mut line = serde_json::to_string(&outcome).map_err(|error| IdsError::new_err(error.to_string()))?;
-                line.push('\n');
-                out.write_all(line.as_bytes()).map_err(failed)
-            })?;
+            outcome::outcomes(
+                model,
+                &mut scorer,
+                batch,
+                |row| Origin::of_file(&source, row),
+                |outcome| {
+                    match outcome {
+                        Outcome::Verdict(_) => n_scored += 1,
+                        Outcome::DeadLetter(_) => n_bad += 1,
+                    }
+                    let mut line =
+                        serde_json::to_string(&outcome).map_err(|error| IdsError::new_err(error.to_string()))?;
+                    line.push('\n');
+                    out.write_all(line.as_bytes()).map_err(failed)
+                },
+            )?;
         }
         out.flush().map_err(failed)?;
         Ok((n_scored, n_bad))

@@ -8,7 +8,6 @@ Any version of PySpark from 3.0 on will do: the one that runs this trains and sc
 """
 
 import argparse
-import importlib
 import sys
 from pathlib import Path
 
@@ -25,15 +24,15 @@ def main():
     parser.add_argument("--data", help="directory that contains unsw-nb15/flows.csv (default: IDS_DATA)")
     arguments = parser.parse_args()
 
-    sys.path.insert(0, str(ROOT / "notebooks"))
-    notebook = importlib.import_module("02_train")
-    path = notebook.find_flows(arguments.data)
-    spark = notebook.start_spark()
+    sys.path.insert(0, str(ROOT / "models"))
+    import train
+    path = train.find_flows(arguments.data)
+    spark = train.start_spark()
     spark.sparkContext.setLogLevel("ERROR")
-    flows = notebook.read_flows(spark, path)
+    flows = train.read_flows(spark, path)
     print(f"training {arguments.name} with Spark {spark.version}", flush=True)
-    model, _ = notebook.fit(notebook.only(flows, "train"), notebook.MODELS[arguments.name])
-    notebook.save(model, arguments.out / "model")
+    model, _ = train.fit(train.only(flows, "train"), train.MODELS[arguments.name])
+    train.save(model, arguments.out / "model")
     model.transform(flows).write.mode("overwrite").parquet(str(arguments.out / "expected"))
     print(f"{flows.count():,} flows scored by Spark {spark.version}", flush=True)
     spark.stop()

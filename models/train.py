@@ -1,34 +1,15 @@
-# ---
-# jupyter:
-#   jupytext:
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#   kernelspec:
-#     display_name: Python 3
-#     language: python
-#     name: python3
-# ---
+"""Train the reference models on UNSW-NB15.
 
-# %% [markdown]
-# # Train the reference models on UNSW-NB15
-#
-# A PySpark pipeline learns to name the attack behind a network flow. It is fitted twice:
-#
-# | model | forest | for |
-# |---|---|---|
-# | `unsw-nb15` | 50 deep trees | quality, the default |
-# | `unsw-nb15-small` | 50 trees of depth 6 | speed |
-#
-# Each is saved exactly as Spark saves it, with its measured figures (`.metrics.json`) and a card (`.md`)
-# made from them.
-#
-# The flows are not part of this project. Get UNSW-NB15's 45-column partition as `unsw-nb15/flows.csv` and
-# point `IDS_DATA` (or `--data`) at the directory that holds `unsw-nb15/`.
-#
-#     python notebooks/02_train.py [--data DIR] [--out models] [--search]
+    python models/train.py [--data DIR] [--out models] [--search]
 
-# %%
+A PySpark pipeline learns to name the attack behind a network flow. It is fitted twice: `unsw-nb15`, 50 deep trees, for
+quality, and `unsw-nb15-small`, 50 trees of depth 6, for speed. Each is saved exactly as Spark saves it, with its
+measured figures (`.metrics.json`) and a card (`.md`) made from them.
+
+The flows are not part of this project. Get UNSW-NB15's 45-column partition as `unsw-nb15/flows.csv` and point `IDS_DATA`
+(or `--data`) at the directory that holds `unsw-nb15/`. A newcomer reads `notebooks/02_train.ipynb` first.
+"""
+
 import argparse
 import json
 import os
@@ -47,18 +28,15 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
-IN_NOTEBOOK = "ipykernel" in sys.modules
-ROOT = Path.cwd().parent if IN_NOTEBOOK else Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[1]
 SEED = 15
 
-# %% [markdown]
-# ## The columns
+# --- The columns ---
 #
 # 42 features: 39 numbers and 3 categories. Every number is read as a double, since `stcpb` and `dtcpb` are
 # unsigned 32-bit counters and overflow an int in a quarter of the flows. `id` and `label` (0 or 1, it
 # repeats `attack_cat`) are not features.
 
-# %%
 CATEGORIES = ["proto", "service", "state"]
 NUMBERS = """
     dur spkts dpkts sbytes dbytes rate sttl dttl sload dload sloss dloss sinpkt dinpkt sjit djit swin
@@ -74,14 +52,12 @@ SCHEMA = StructType(
     [StructField(name, StringType() if name in [*CATEGORIES, CLASS] else DoubleType()) for name in COLUMNS]
 )
 
-# %% [markdown]
-# ## The settings
+# --- The settings ---
 #
 # Chosen on the validation part with `--search`; the cards show what was tried. `thresholds` holds a divisor
 # per class, 1 unless named: Spark predicts `argmax(probability / threshold)`, so a value below 1 favours a
 # class. They are saved in the forest itself.
 
-# %%
 MODELS = {
     "unsw-nb15": {
         "forest": {
@@ -109,14 +85,12 @@ MODELS = {
     },
 }
 
-# %% [markdown]
-# ## Reading and splitting
+# --- Reading and splitting ---
 #
 # Many flows repeat. The split hashes the 42 features (never the class), so that equal flows land in the
 # same part and nothing the forest has seen is asked of it again: 64 % train, 16 % validation, 20 % test.
 
 
-# %%
 def start_spark():
     """A local Spark session whose partitions depend on the file alone.
 
@@ -171,14 +145,12 @@ def class_counts(flows):
     }
 
 
-# %% [markdown]
-# ## Fitting
+# --- Fitting ---
 #
 # Rare classes weigh more, by (inverse frequency)^exponent: an exponent of 0 leaves the classes as they are,
 # 1 makes them equally heavy.
 
 
-# %%
 def with_weights(flows, exponent):
     """Add the column `weight`.
 
@@ -225,11 +197,9 @@ def save(model, path):
     return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())
 
 
-# %% [markdown]
-# ## Measuring
+# --- Measuring ---
 
 
-# %%
 def confusion_matrix(actual, predicted, n_classes):
     """Counts, rows = actual, columns = predicted."""
     cells = np.bincount(actual * n_classes + predicted, minlength=n_classes * n_classes)
@@ -272,8 +242,7 @@ def collect_scores(model, flows):
     return np.array(actual, dtype=int), np.array(probability), np.array(predicted, dtype=int)
 
 
-# %% [markdown]
-# ## Searching
+# --- Searching ---
 #
 # `--search` changes one or two settings at a time, fits on the train part, and measures on the validation
 # part, once as it is and once with the best of a coarse grid of two threshold factors: one for `Normal`,
@@ -282,7 +251,6 @@ def collect_scores(model, flows):
 # is chosen automatically: the figures go to `.search.json`, and a person to `MODELS`. The test part is
 # never read here.
 
-# %%
 RARE = ["Analysis", "Backdoor", "Shellcode", "Worms"]
 NORMAL_FACTORS = [0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5]
 RARE_FACTORS = [0.5, 0.65, 0.8, 1.0, 1.25]
@@ -376,14 +344,12 @@ def search(flows, name):
     return {"base": plan["base"], "false_alarm_limit": plan["false_alarm_limit"], "trials": trials}
 
 
-# %% [markdown]
-# ## Training
+# --- Training ---
 #
 # The chosen setting is fitted on train and validation together. The test part is read once, by the fitted
 # model.
 
 
-# %%
 def train(flows, name, out):
     """Fit, save and measure one model; returns what `.metrics.json` holds."""
     setting = MODELS[name]
@@ -423,13 +389,11 @@ def describe_data(flows):
     }
 
 
-# %% [markdown]
-# ## The cards
+# --- The cards ---
 #
 # Every figure of a card is read from the two JSON files beside it.
 
 
-# %%
 def table(header, rows):
     """A Markdown table; all columns but the first are right-aligned."""
     lines = [header, ["---", *["---:"] * (len(header) - 1)], *rows]
@@ -512,7 +476,7 @@ more), `Imputer` (mean), `VectorAssembler`, `RandomForestClassifier`, `IndexToSt
 The figures above are those of the saved model, fitted on train and validation together. The test part was
 read once, after all choices. To reproduce model, figures and card:
 
-    python notebooks/02_train.py --data DIR
+    python models/train.py --data DIR
 
 Goldens of this model over all flows (`testdata/golden/`) include the flows it was trained on: they show
 that a scorer computes what Spark computes, not how well the model does.
@@ -634,11 +598,9 @@ def write_card(metrics, data, searched):
     )
 
 
-# %% [markdown]
-# ## Run
+# --- Run ---
 
 
-# %%
 def write_json(path, value):
     """Indented, for people and for diffs."""
     path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
@@ -668,16 +630,16 @@ def main(arguments):
     spark.stop()
 
 
-def parse_arguments(argv):
-    """The command line; a notebook has none."""
+def parse_arguments():
+    """The command line."""
     parser = argparse.ArgumentParser(description="Train the reference models on UNSW-NB15.")
     parser.add_argument("--data", help="directory that contains unsw-nb15/flows.csv (default: IDS_DATA)")
     parser.add_argument("--out", default=str(ROOT / "models"), help="where the models go (default: models)")
     parser.add_argument(
         "--search", action="store_true", help="try the settings of SEARCH instead (half an hour)"
     )
-    return parser.parse_args(argv)
+    return parser.parse_args()
 
 
 if __name__ == "__main__":
-    main(parse_arguments([] if IN_NOTEBOOK else None))
+    main(parse_arguments())
