@@ -33,7 +33,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 test: toolchain format clippy deny kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
-test-long: test spark-check parity ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed
+test-long: test spark-check parity spark-connect ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect
 	IDS_DAMAGE_TIMES=40 cargo test -p ids-core --test damage
 
 .PHONY: toolchain
@@ -99,6 +99,16 @@ python-test: toolchain $(PYTHON) kafka-jars ## Test ids-py as it is installed fr
 
 PYTHON_CODE := ids-py/python ids-py/tests benches/compare examples/spark_job.py notebooks models/train.py
 
+CONNECT_SPARK := 4.3.0
+
+.PHONY: spark-connect
+spark-connect: toolchain $(PYTHON) target/spark-$(CONNECT_SPARK)/bin/python ## Test ids_py.spark over Spark Connect, with Spark 4
+	$(DEV_WHEEL)
+	target/spark-$(CONNECT_SPARK)/bin/pip install --quiet 'pyspark[connect]==$(CONNECT_SPARK)' pytest
+	target/spark-$(CONNECT_SPARK)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
+	@# Spark 4 warns of much that is not ours.
+	SPARK_REMOTE='local[2]' target/spark-$(CONNECT_SPARK)/bin/python -m pytest -c ids-py/pyproject.toml -o filterwarnings=default ids-py/tests/test_spark.py
+
 .PHONY: notebooks
 notebooks: toolchain $(PYTHON) kafka-jars ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
 	$(DEV_WHEEL)
@@ -106,11 +116,12 @@ notebooks: toolchain $(PYTHON) kafka-jars ## Execute the notebooks, with Spark a
 	PATH="$(abspath $(VENV)/bin):$$PATH" $(PYTHON) notebooks/run.py $(ARGS)
 
 .PHONY: compare-python
-compare-python: wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json
+compare-python: wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json and compare-spark.json
 	cargo build --release -p ids-benches --bin compare-rust
 	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
 	$(PYTHON) benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
+	$(PYTHON) benches/compare/spark.py --json target/compare-spark.json
 
 .PHONY: train
 train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
@@ -129,7 +140,8 @@ kafka: toolchain $(KAFKA) ## Run Apache Kafka on loopback until Ctrl-C, without 
 
 .PHONY: soak
 soak: toolchain $(KAFKA) ## Kill, starve and rebalance the detector on real Kafka, at length; figures go to target/reliability.json
-	cargo build --quiet --workspace
+	@# With the tests, whose dependencies are built by then.
+	cargo test --quiet --workspace --all-features --no-run
 	target/debug/soak $(ARGS)
 
 # What the detector is compared with: of the Spark that saved the models, the newest version whose Kafka connector is served.

@@ -244,7 +244,8 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         }
         metrics.health.end();
         let end = Instant::now();
-        while self.producer.in_flight_count() > 0 {
+        // What librdkafka has no more of may still be on its way to `receive`: our own count is the one.
+        while metrics.in_flight() > 0 {
             if let Some(error) = self.failure.get() {
                 return Err(failed(error.clone()));
             }

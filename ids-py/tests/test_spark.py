@@ -27,8 +27,10 @@ import ids_py.spark  # noqa: E402
 def spark():
     # Else whatever `python3` is.
     os.environ["PYSPARK_PYTHON"] = sys.executable
+    builder = SparkSession.builder
+    # With SPARK_REMOTE=local[2] the tests go through a Spark Connect server of their own.
     session = (
-        SparkSession.builder.master("local[2]")
+        (builder if "SPARK_REMOTE" in os.environ else builder.master("local[2]"))
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.ui.enabled", "false")
@@ -36,7 +38,8 @@ def spark():
         .config("spark.sql.shuffle.partitions", "2")
         .getOrCreate()
     )
-    session.sparkContext.setLogLevel("ERROR")
+    if "SPARK_REMOTE" not in os.environ:
+        session.sparkContext.setLogLevel("ERROR")
     yield session
     session.stop()
 

@@ -22,6 +22,7 @@ __all__ = [
     "evaluate_json",
     "read_flows",
     "score_file",
+    "verdicts",
 ]
 
 __version__: str
@@ -163,6 +164,7 @@ def evaluate_json(
     labels: Iterable[str | None] | None = None,
     n_threads: int | None = None,
 ) -> tuple[str, str, int, str | None, int, int]: ...
+def verdicts(model: Model, messages: _ArrowStream | _ArrowArray) -> _ArrowStream: ...
 def score_file(model: Model, input: _Path, output: _Path | None = None) -> tuple[int, int]: ...
 @final
 class Producer:

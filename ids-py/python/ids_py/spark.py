@@ -367,4 +367,5 @@ def _doubles(column: Any) -> NDArray[np.float64]:
 
 def _same(left: NDArray[np.float64], right: NDArray[np.float64]) -> NDArray[np.bool_]:
     left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
-    return (left.view(np.uint64) == right.view(np.uint64)) | (np.isnan(left) & np.isnan(right))
+    same: NDArray[np.bool_] = left.view(np.uint64) == right.view(np.uint64)
+    return same | (np.isnan(left) & np.isnan(right))
