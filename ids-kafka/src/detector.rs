@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::sync::mpsc::{self, SyncSender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -257,6 +258,30 @@ impl Detector {
         })?;
 
         let group = consumer.context();
+        std::thread::scope(|scope| {
+            // Offsets are committed beside the loop: one that waits for Kafka lets records wait.
+            let (due, dues) = mpsc::sync_channel(1);
+            let consumer = &consumer;
+            scope.spawn(move || dues.iter().for_each(|()| group.commit(consumer)));
+            self.consume(consumer, &outbox, &widths, &due, shutdown)
+        })?;
+        self.handle.health.end();
+        match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
+            0 => Ok(()),
+            outstanding => Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() }),
+        }
+    }
+
+    /// The loop, until shutdown is requested. Says when a commit is `due`.
+    fn consume(
+        &self,
+        consumer: &GroupConsumer,
+        outbox: &Outbox,
+        widths: &Widths,
+        due: &SyncSender<()>,
+        shutdown: &Shutdown,
+    ) -> Result<()> {
+        let (group, metrics) = (consumer.context(), &self.handle.metrics);
         let mut scoring = self.scoring.clone();
         let mut records = FlowRecords::new(Arc::clone(scoring.model.schema()));
         let mut expected = Offsets::new();
@@ -275,31 +300,28 @@ impl Detector {
             let is_full = n_open >= MOST_OPEN;
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
-                group.pause(&consumer, is_full)?;
+                group.pause(consumer, is_full)?;
                 is_paused = is_full;
             }
             let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
             let to_fill = if n_open < BATCH_RECORDS { Duration::ZERO } else { BATCH_WAIT };
-            let batch = next_batch(&consumer, &mut scoring.decoder, records, wait, to_fill)?;
+            let batch = next_batch(consumer, &mut scoring.decoder, records, wait, to_fill)?;
             self.count(&batch, &mut expected);
             if !batch.messages.is_empty() {
                 let ticket = group.ticket()?;
-                let (verdicts, reach) = self.speak(&batch, &mut scoring, &outbox, &ticket, &widths)?;
+                let (verdicts, reach) = self.speak(&batch, &mut scoring, outbox, &ticket, widths)?;
                 group.push(ticket, verdicts, reach, batch.messages.len())?;
             }
             records = batch.records;
-            n_open = group.advance(&consumer)?;
+            n_open = group.advance(consumer)?;
             metrics.set_in_flight(n_open);
             if last_commit.elapsed() >= COMMIT_INTERVAL {
-                group.commit_soon(&consumer);
+                // Where the one before is not confirmed yet, the next is soon enough.
+                let _ = due.try_send(());
                 last_commit = Instant::now();
             }
         }
-        self.handle.health.end();
-        match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
-            0 => Ok(()),
-            outstanding => Err(Error::Unacknowledged { outstanding, seconds: SHUTDOWN_WAIT.as_secs() }),
-        }
+        Ok(())
     }
 
     /// Of delivery exactly once: the same for a member that starts again, another for each other member.

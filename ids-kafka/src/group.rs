@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer, ConsumerContext, RebalanceProtocol};
-use rdkafka::error::{KafkaError, KafkaResult};
+use rdkafka::error::KafkaError;
 use rdkafka::statistics::Statistics;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::types::RDKafkaRespErr;
@@ -52,6 +52,8 @@ pub(crate) struct Group {
     topics: Topics,
     outbox: Arc<Outbox>,
     promise: Promise,
+    /// Held by whoever commits.
+    committing: Mutex<()>,
     /// Partitions that are ours.
     assigned: Mutex<BTreeSet<i32>>,
     /// Partitions of which what has been consumed and not spoken of is no longer ours to speak of.
@@ -84,10 +86,6 @@ impl ClientContext for Group {
 }
 
 impl ConsumerContext for Group {
-    fn commit_callback(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
-        self.note_commit(outcome, offsets);
-    }
-
     fn rebalance(&self, consumer: &BaseConsumer<Self>, error: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
         let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let outcome = match error {
@@ -144,6 +142,7 @@ impl Group {
             topics: topics.clone(),
             outbox: Arc::clone(outbox),
             promise,
+            committing: Mutex::default(),
             assigned: Mutex::default(),
             revoked: Mutex::default(),
             metrics: Arc::clone(metrics),
@@ -280,58 +279,37 @@ impl Group {
             let n_open = self.advance(consumer)?;
             if n_open == 0 || Instant::now() >= deadline {
                 // A failure is counted; the next owner starts after the last verdict.
-                self.commit_now(consumer);
+                self.commit(consumer);
                 return Ok(n_open);
             }
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Has Kafka commit what is done, without waiting for it: a loop that waits lets records wait. What it does not
-    /// confirm is committed again the next time. (A transaction commits by itself.)
-    pub(crate) fn commit_soon(&self, consumer: &GroupConsumer) {
-        let list = self.to_commit();
-        if list.count() > 0
-            && let Err(error) = consumer.commit(&list, CommitMode::Async)
-        {
-            self.note_commit(Err(error), &list);
+    /// Commits what is done, and waits for Kafka to confirm it: what it does not is committed again the next time. (A
+    /// transaction commits by itself.)
+    pub(crate) fn commit(&self, consumer: &GroupConsumer) {
+        let Promise::AtLeastOnce { flight, .. } = &self.promise else { return };
+        // One at a time: what is known to be done before partitions are handed over is not committed after.
+        let _alone = lock(&self.committing);
+        let offsets = lock(flight).to_commit();
+        if offsets.is_empty() {
+            return;
         }
-    }
-
-    /// The same, and waits for Kafka to confirm it.
-    fn commit_now(&self, consumer: &GroupConsumer) {
-        let list = self.to_commit();
-        if list.count() > 0 {
-            self.note_commit(consumer.commit(&list, CommitMode::Sync), &list);
-        }
-    }
-
-    fn to_commit(&self) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
-        if let Promise::AtLeastOnce { flight, .. } = &self.promise {
-            for (partition, next) in lock(flight).to_commit() {
-                // An offset that was consumed is one that can be set.
-                let _ = list.add_partition_offset(&self.topics.flows, partition, Offset::Offset(next));
-            }
+        for (&partition, &next) in &offsets {
+            // An offset that was consumed is one that can be set.
+            let _ = list.add_partition_offset(&self.topics.flows, partition, Offset::Offset(next));
         }
-        list
-    }
-
-    fn note_commit(&self, outcome: KafkaResult<()>, offsets: &TopicPartitionList) {
-        match (outcome, &self.promise) {
-            (Ok(()), Promise::AtLeastOnce { flight, .. }) => {
+        match consumer.commit(&list, CommitMode::Sync) {
+            Ok(()) => {
                 self.metrics.commits.add(1);
-                let next = |element: &TopicPartitionListElem<'_>| {
-                    element.error().ok()?;
-                    element.offset().to_raw().map(|next| (element.partition(), next))
-                };
-                lock(flight).confirm(offsets.elements().iter().filter_map(next).collect());
+                lock(flight).confirm(offsets);
             }
-            (Err(error), _) => {
+            Err(error) => {
                 tracing::warn!(%error, ?offsets, "offsets could not be committed");
                 self.metrics.commit_failures.add(1);
             }
-            (Ok(()), Promise::ExactlyOnce(_)) => {}
         }
     }
 
