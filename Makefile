@@ -90,7 +90,7 @@ wheel: toolchain $(PYTHON) ## Build the wheel of ids-py, for CPython 3.10 and la
 	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
 
 .PHONY: python-test
-python-test: toolchain $(PYTHON) kafka-jars ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format
+python-test: toolchain $(PYTHON) kafka-jars $(IDS) ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format
 	$(DEV_WHEEL)
 	$(VENV)/bin/black --quiet --diff --check -l 110 $(PYTHON_CODE)
 	$(PYTHON) -m pytest -c ids-py/pyproject.toml ids-py/tests
@@ -110,13 +110,12 @@ spark-connect: toolchain $(PYTHON) target/spark-$(CONNECT_SPARK)/bin/python ## T
 	SPARK_REMOTE='local[2]' target/spark-$(CONNECT_SPARK)/bin/python -m pytest -c ids-py/pyproject.toml -o filterwarnings=default ids-py/tests/test_spark.py
 
 .PHONY: notebooks
-notebooks: toolchain $(PYTHON) kafka-jars ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
+notebooks: toolchain java $(PYTHON) kafka-jars $(IDS) ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
 	$(DEV_WHEEL)
-	cargo test --quiet --workspace --all-features --no-run
 	PATH="$(abspath $(VENV)/bin):$$PATH" $(PYTHON) notebooks/run.py $(ARGS)
 
 .PHONY: compare-python
-compare-python: wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json and compare-spark.json
+compare-python: java wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json and compare-spark.json
 	cargo build --release -p ids-benches --bin compare-rust
 	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
 	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
@@ -124,11 +123,11 @@ compare-python: wheel ## How fast ids-py is against ids-core, ONNX Runtime and S
 	$(PYTHON) benches/compare/spark.py --json target/compare-spark.json
 
 .PHONY: train
-train: $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
+train: java $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
 	$(PYTHON) models/train.py $(ARGS)
 
 .PHONY: golden
-golden: $(PYTHON) ## Let Spark score again what the golden tests compare with
+golden: java $(PYTHON) ## Let Spark score again what the golden tests compare with
 	./testdata/golden.sh testdata/golden
 
 # Apache Kafka, for tests on the real thing.
@@ -200,7 +199,7 @@ $(CARGO_FUZZ): | toolchain
 	cargo install --quiet --locked cargo-fuzz --version 0.13.1 --root $(TOOLS)
 
 .PHONY: spark-check
-spark-check: $(PYTHON) ## Check that Spark still gives what is committed: goldens and synthetic flows
+spark-check: java $(PYTHON) ## Check that Spark still gives what is committed: goldens and synthetic flows
 	$(PYTHON) testdata/synthesize.py sample --rows 9000 --seed 7 --output target/synthetic.csv
 	cmp target/synthetic.csv testdata/synthetic-unsw-nb15.csv
 	./testdata/golden.sh target/golden
@@ -224,7 +223,7 @@ parity-%: target/spark-%/bin/python $(IDS)
 	fi
 
 .PHONY: parity-short
-parity-short: $(PYTHON) $(IDS) ## The same on 12 pipelines
+parity-short: java $(PYTHON) $(IDS) ## The same on 12 pipelines
 	$(PYTHON) testdata/laboratory/lab.py --ids $(IDS) --out target/parity/short --models 12 --step 3 --boosted 1
 
 .PRECIOUS: target/spark-%/bin/python
@@ -241,10 +240,13 @@ target/spark-%/bin/python: notebooks/requirements.txt
 	grep -v pyspark $< | target/spark-$*/bin/pip install --quiet -r /dev/stdin pyspark==$*
 	@touch $@
 
+.PHONY: java
+java:
+	@command -v java > /dev/null || { echo "missing: Java 17, which Spark needs"; exit 1; }
+
 # Everything that Python needs here: PySpark and notebooks, and what builds and tests ids-py.
 $(PYTHON): notebooks/requirements.txt ids-py/requirements-test.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
-	@command -v java > /dev/null || { echo "missing: Java 17, which Spark needs"; exit 1; }
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt -r ids-py/requirements-test.txt
 	@touch $@

@@ -4,21 +4,27 @@
         --model models/unsw-nb15 --checkpoint /data/checkpoints/ids
 
 For those who run Spark anyway. Verdicts go to TOPIC.verdicts.spark, byte for byte those of the detector; what cannot be
-scored goes to TOPIC.dlq.spark with its bytes and the reason, and has a marker among the verdicts. Offsets are in the
-checkpoint: after a crash the last micro-batch may be said again, under the same keys, and nothing is lost. Both topics
-must be there, the verdicts with as many partitions as the flows. SIGTERM ends it after the micro-batch.
+scored goes to TOPIC.dlq.spark with its bytes and the reason, and has a marker among the verdicts. Both topics must be
+there, the verdicts with as many partitions as the flows. The job can be ended at any time: offsets are in the checkpoint,
+and the micro-batch that was running is said again, under the same keys, when it starts the next time. Nothing is lost.
 """
 
 import argparse
 import json
 import os
-import signal
 import sys
-import threading
 
 from pyspark.sql import SparkSession
 
 import ids_py.spark
+
+
+def option(text):
+    """Name and value of NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not NAME=VALUE")
+    return name, value
 
 
 def arguments():
@@ -52,6 +58,7 @@ def arguments():
         "--option",
         action="append",
         default=[],
+        type=option,
         metavar="NAME=VALUE",
         help="an option of Spark's Kafka source and sink, e.g. kafka.security.protocol=SASL_SSL; can be repeated",
     )
@@ -60,22 +67,22 @@ def arguments():
 
 def start(args, model, spark):
     """The running query."""
-    kafka = {"kafka.bootstrap.servers": args.bootstrap_servers}
-    kafka |= dict(option.split("=", 1) for option in args.option)
-    source = {
+    options = {
+        "kafka.bootstrap.servers": args.bootstrap_servers,
         "subscribe": args.topic,
         "startingOffsets": "earliest",
         "maxOffsetsPerTrigger": args.rows_per_batch,
         "includeHeaders": "true",
+        **dict(args.option),
     }
-    messages = spark.readStream.format("kafka").options(**kafka, **source).load()
+    messages = spark.readStream.format("kafka").options(**options).load()
     said = ids_py.spark.verdicts(
         messages,
         model,
         verdicts=args.verdicts or f"{args.topic}.verdicts.spark",
         dead_letters=args.dead_letters or f"{args.topic}.dlq.spark",
     )
-    writer = said.writeStream.format("kafka").options(**kafka, checkpointLocation=args.checkpoint)
+    writer = said.writeStream.format("kafka").options(**options, checkpointLocation=args.checkpoint)
     return (writer.trigger(availableNow=True) if args.available_now else writer).start()
 
 
@@ -95,15 +102,12 @@ def main():
         model = ids_py.Model.load(args.model)
     except (ids_py.IdsError, OSError) as error:
         sys.exit(f"error: --model: {error}")
-    # Only noted: an exception would come in the midst of an exchange with the JVM.
-    ends = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: ends.set())
     spark = SparkSession.builder.appName("ids").getOrCreate()
     query = start(args, model, spark)
     last = -1
     try:
         # Raises what ended the query, if anything did.
-        while not query.awaitTermination(1) and not ends.is_set():
+        while not query.awaitTermination(1):
             last = print_batches(query, last)
     finally:
         print_batches(query, last)

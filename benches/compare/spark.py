@@ -72,7 +72,10 @@ def main():
     spark.sparkContext.setLogLevel("ERROR")
     flows, kind = read_flows(spark)
     pipeline, model = PipelineModel.load(str(MODEL)), ids_py.Model.from_spark(MODEL)
-    print(ids_py.spark.verify(flows, model, pipeline), flush=True)
+    proof = ids_py.spark.verify(flows, model, pipeline)
+    if not proof.equal:
+        sys.exit(str(proof))
+    print(proof, flush=True)
 
     names = ["id", *(name for name in model.output_columns.values() if name)]
     cases = {

@@ -137,7 +137,8 @@ impl Ledger {
         let mut books = self.books();
         books.produced += 1;
         books.malformed += u64::from(receipt.malformed.is_some());
-        let place = (receipt.partition, receipt.offset);
+        let Some(offset) = receipt.offset else { return };
+        let place = (receipt.partition, offset);
         // A verdict may be read before its flow's receipt is.
         if !books.outcomes.contains(&place) {
             books.unmatched.insert(place);

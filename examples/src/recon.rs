@@ -102,7 +102,8 @@ pub fn run(arguments: &ReconArgs) -> Result<bool> {
 #[derive(Deserialize)]
 struct Acked {
     partition: i32,
-    offset: i64,
+    /// Not known of a record that was sent again.
+    offset: Option<i64>,
 }
 
 fn read_acked(path: &Path) -> Result<BTreeSet<Place>> {
@@ -112,7 +113,7 @@ fn read_acked(path: &Path) -> Result<BTreeSet<Place>> {
         let at = || format!("{}, line {}", path.display(), i + 1);
         let line = line.with_context(at)?;
         let Acked { partition, offset } = serde_json::from_str(&line).with_context(at)?;
-        places.insert((partition, offset));
+        places.extend(offset.map(|offset| (partition, offset)));
     }
     Ok(places)
 }

@@ -247,15 +247,11 @@ impl Detector {
         if !reach::wait_for(consumer.client(), connection, flows, outbox.refusal(), shutdown, beat)? {
             return Ok(());
         }
-        // The one that had our transactional id is fenced while we join the group: each takes its time. Nothing is
-        // consumed before both are done.
-        let widths = std::thread::scope(|scope| {
-            let fencing = scope.spawn(|| outbox.init_transactions());
-            let widths = self.check_topics(&consumer)?;
-            consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
-            fencing.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            Ok::<_, Error>(widths)
-        })?;
+        let widths = self.check_topics(&consumer)?;
+        // librdkafka joins the group while the one that had our transactional id is fenced: each takes its time. Nothing
+        // is consumed before both are done.
+        consumer.subscribe(&[&self.topics.flows]).map_err(Error::kafka("subscribing"))?;
+        outbox.init_transactions()?;
 
         let group = consumer.context();
         std::thread::scope(|scope| {

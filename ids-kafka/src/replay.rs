@@ -91,8 +91,9 @@ pub struct Receipt {
     pub sequence: u64,
     /// Where it is.
     pub partition: i32,
-    /// Where it is.
-    pub offset: i64,
+    /// Where it is. Not known of a record that was sent again because its first acknowledgement did not arrive: then
+    /// Kafka says that it has it already, but not where.
+    pub offset: Option<i64>,
     /// Its class, if known.
     pub label: Option<Arc<str>>,
     /// How it was made malformed, if it was.
@@ -155,7 +156,7 @@ impl<F: Fn(Receipt) + Send + Sync> ProducerContext for Receipts<F> {
         match result {
             Ok(message) => {
                 let Sent { sequence, label, malformed } = *sent;
-                let (partition, offset) = (message.partition(), message.offset());
+                let (partition, offset) = (message.partition(), Some(message.offset()).filter(|&offset| offset >= 0));
                 (self.receive)(Receipt { sequence, partition, offset, label, malformed });
                 self.metrics.acknowledged.add(1);
             }
@@ -193,7 +194,7 @@ impl<F: Fn(Receipt) + Send + Sync + 'static> Replay<F> {
         Ok(Self { config, flows, producer, failure, refusal, metrics })
     }
 
-    /// Checks that the topic is there, for a moment or two.
+    /// Checks that the topic is there; waits for it, and for Kafka, some 20 seconds at most.
     ///
     /// # Errors
     /// [`Error::Kafka`] where Kafka is out of reach or refuses us; [`Error::Topic`] where there is no such topic.

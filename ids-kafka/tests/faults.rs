@@ -61,7 +61,7 @@ fn verdicts(kafka: &EmbeddedKafka) -> (BTreeSet<Vec<u8>>, usize) {
 #[test]
 fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
     const N: u64 = 24_000;
-    /// 16 batches of 1,024 on their way, and one that was read before the loop paused.
+    /// Records on their way at which the loop pauses; a batch more may have been read before.
     const MOST_OPEN: u64 = 16 * 1_024;
     let kafka = EmbeddedKafka::start(2).expect("starts");
     let topics = Topics::of("demo");

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use ids_core::{Model, Schema};
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::{
-    Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, admin, headers,
+    Connection, Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, admin,
+    headers,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -259,6 +260,23 @@ fn a_topic_that_is_not_there_is_named() {
 }
 
 #[test]
+fn a_replay_waits_for_kafka_until_it_is_ended() {
+    let mut nowhere = Connection::new("127.0.0.1:1");
+    nowhere.properties.push(("log_level".into(), "0".into()));
+    let replay = Replay::new(ReplayConfig::new(nowhere, "demo"), flows(), |_| ()).expect("a replay");
+    assert!(matches!(replay.check().expect_err("out of reach"), Error::Kafka { .. }));
+    let (metrics, stop) = (Arc::clone(replay.metrics()), Shutdown::new());
+    let flag = stop.clone();
+    let running = thread::spawn(move || replay.run(Limit::default(), &flag));
+    thread::sleep(Duration::from_millis(300));
+    assert!(!running.is_finished(), "it does not wait");
+    assert!(metrics.is_live().is_ok() && metrics.is_ready().is_err());
+    stop.request();
+    let summary = running.join().expect("no panic").expect("ends");
+    assert_eq!(summary.records, 0);
+}
+
+#[test]
 fn a_replay_accounts_for_every_record() {
     let kafka = kafka();
     let load =
@@ -281,7 +299,7 @@ fn a_replay_accounts_for_every_record() {
     for message in &messages {
         let sequence: u64 = header(message, headers::SEQUENCE).expect("a sequence number").parse().expect("a number");
         let receipt = &receipts[&sequence];
-        assert_eq!((receipt.partition, receipt.offset), (message.partition(), message.offset()));
+        assert_eq!((receipt.partition, receipt.offset), (message.partition(), Some(message.offset())));
         assert_eq!(receipt.label.as_deref(), header(message, headers::LABEL));
         assert_eq!(receipt.malformed, header(message, headers::MALFORMED));
         assert_eq!(message.key(), Some(sequence.to_string().as_bytes()));

@@ -86,7 +86,8 @@ impl<'a> Messages<'a> {
     }
 
     fn origin(&self, row: usize) -> Origin<'_> {
-        let timestamp_us = self.timestamp.is_valid(row).then(|| self.timestamp.value(row));
+        // Of a message without a timestamp Spark has -1 ms.
+        let timestamp_us = self.timestamp.is_valid(row).then(|| self.timestamp.value(row)).filter(|&us| us >= 0);
         Origin {
             topic: self.topic.as_string::<i32>().value(row),
             partition: self.partition.value(row),

@@ -1,5 +1,6 @@
 """ids_py.spark, inside a real Spark."""
 
+import json
 import os
 import shutil
 import sys
@@ -204,6 +205,54 @@ def test_structured_streaming(spark, schema, model, scores, tmp_path):
     assert all(by_id[id] == values for id, values in zip(found["id"], found["probability"], strict=True))
 
 
+def kafka_messages(spark, values):
+    """What Spark's Kafka source gives for some values."""
+    rows = [
+        (b"k", bytes(v) if v is not None else None, "demo", 2, i, [("ids.label", b"x"), ("own", b"y")])
+        for i, v in values
+    ]
+    types = "key binary, value binary, topic string, partition int, offset long, headers array<struct<key:string,value:binary>>"
+    frame = spark.createDataFrame(rows, types)
+    return frame.withColumn("timestamp", F.timestamp_millis(F.lit(1_700_000_000_000)))
+
+
+def test_verdicts_says_what_a_detector_says(spark, model, rows):
+    flow = {name: rows[0][name] for name in model.inputs}
+    good, huge = json.dumps(flow).encode(), b"[" * 1_000_000
+    messages = kafka_messages(spark, enumerate([good, None, b"", b'{"dur": true}', huge]))
+    said = ids_py.spark.verdicts(messages, model, verdicts="v", dead_letters="d").collect()
+    verdicts, dead = [m for m in said if m["topic"] == "v"], [m for m in said if m["topic"] == "d"]
+    assert len(verdicts) == 5 and len(dead) == 4
+    assert [bytes(m["key"]) for m in verdicts] == [f"demo/2/{i}".encode() for i in range(5)]
+    assert all(m["partition"] == 2 for m in verdicts) and all(m["partition"] is None for m in dead)
+    verdict, *markers = [json.loads(bytes(m["value"])) for m in verdicts]
+    assert verdict["class"] == model.predict(flow) and verdict["model"] == model.version
+    assert verdict["origin"] == {
+        "topic": "demo",
+        "partition": 2,
+        "offset": 0,
+        "timestamp_ms": 1_700_000_000_000,
+    }
+    assert list(verdict["probabilities"].values()) == model.predict_proba(flow).tolist()
+    assert [marker["dead_letter"] for marker in markers] == ["tombstone", "empty", "wrong_type", "syntax"]
+    assert [[h["key"] for h in m["headers"]] for m in verdicts] == [["ids.label"]] * 5
+    for message, marker in zip(dead, markers, strict=True):
+        headers = {h["key"]: bytes(h["value"]).decode() for h in message["headers"]}
+        assert headers["own"] == "y" and headers["ids.kind"] == marker["dead_letter"]
+        assert bytes(message["key"]) == b"k"
+    assert dead[0]["value"] is None and bytes(dead[2]["value"]) == b'{"dur": true}'
+    cut = {h["key"]: bytes(h["value"]) for h in dead[3]["headers"]}
+    assert len(dead[3]["value"]) == 262_144 and cut["ids.cut_from_bytes"] == b"1000000"
+
+
+def test_verdicts_without_headers_or_messages(spark, model):
+    messages = kafka_messages(spark, [(0, b"x")])
+    assert ids_py.spark.verdicts(messages.drop("headers"), model).count() == 2
+    assert ids_py.spark.verdicts(messages.where("offset > 7"), model).count() == 0
+    with pytest.raises(ids_py.SchemaMismatch, match="no column `offset`"):
+        ids_py.spark.verdicts(messages.drop("offset"), model)
+
+
 def test_verify_proves_that_nothing_differs(flows, model, pipeline):
     found = ids_py.spark.verify(flows, model, pipeline)
     assert found.equal and found.first is None, str(found)
@@ -239,3 +288,9 @@ def test_verify_finds_rows_that_are_missing(flows, model, pipeline):
 
     found = ids_py.spark.verify(flows, model, OneRowLess())
     assert not found.equal and (found.rows, found.rows_here) == (8999, 9000)
+    assert "Spark gives 8999 rows, ids 9000" in str(found) and "None" not in str(found)
+
+
+def test_verify_of_no_rows_proves_nothing(flows, model, pipeline):
+    found = ids_py.spark.verify(flows.where("id < 0"), model, pipeline)
+    assert not found.equal and str(found).startswith("nothing was compared")

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 use ids_kafka::Connection;
 use ids_kafka::recon::Place;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Message};
 use rdkafka::{Offset, Timestamp, TopicPartitionList};
 use serde_json::Value;
@@ -35,8 +36,11 @@ pub struct Said {
 /// # Errors
 /// Where Kafka does not say.
 pub fn ends(watcher: &BaseConsumer, topic: &str, n_partitions: i32) -> Result<Vec<i64>> {
-    // A topic that was just made has no leader yet.
-    let end = |partition| Ok(patiently(|| watcher.fetch_watermarks(topic, partition, REQUEST_WAIT))?.1);
+    // A topic that was just made has no leader yet, and a broker that just came back may not know the topic: then it has
+    // to be asked about again.
+    let ask_again = |_: &KafkaError| drop(watcher.fetch_metadata(Some(topic), REQUEST_WAIT));
+    let watermarks = |partition| watcher.fetch_watermarks(topic, partition, REQUEST_WAIT).inspect_err(ask_again);
+    let end = |partition| Ok(patiently(|| watermarks(partition))?.1);
     (0..n_partitions).map(end).collect()
 }
 

@@ -24,6 +24,7 @@ use tempfile::TempDir;
 
 use crate::cluster::{Cluster, Options, Shape};
 use crate::naive;
+use crate::pace;
 use crate::program::Detector;
 use crate::steady;
 
@@ -90,16 +91,24 @@ pub struct Lab {
     n_runs: u32,
 }
 
+/// Rows that Kafka acknowledged.
+#[derive(Default)]
+struct Acked {
+    places: BTreeSet<Place>,
+    /// Of those that were sent again it does not say where they are.
+    n_elsewhere: u64,
+}
+
 /// Rows that arrive while a scenario runs.
 pub(crate) struct Arriving {
-    acked: Arc<Mutex<BTreeSet<Place>>>,
+    acked: Arc<Mutex<Acked>>,
     stop: Shutdown,
     thread: JoinHandle<ids_kafka::Result<u64>>,
 }
 
 impl Arriving {
     fn n_acked(&self) -> usize {
-        self.acked.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.acked.lock().unwrap_or_else(PoisonError::into_inner).places.len()
     }
 
     /// Has `flows` arrive at `rate` a second with bursts, a fiftieth of them malformed.
@@ -110,12 +119,15 @@ impl Arriving {
     fn limited(connection: Connection, topic: &str, flows: Vec<Flow>, rate: f64, limit: Limit) -> Result<Self> {
         let load = Load { rate: Rate::new(rate)?, malformed: Fraction::new(0.02)?, ..Load::default() };
         let config = ReplayConfig { load, ..ReplayConfig::new(connection, topic) };
-        let acked = Arc::<Mutex<BTreeSet<Place>>>::default();
+        let acked = Arc::<Mutex<Acked>>::default();
         let receive = {
             let acked = Arc::clone(&acked);
             move |receipt: ids_kafka::Receipt| {
                 let mut acked = acked.lock().unwrap_or_else(PoisonError::into_inner);
-                acked.insert((receipt.partition, receipt.offset));
+                match receipt.offset {
+                    Some(offset) => drop(acked.places.insert((receipt.partition, offset))),
+                    None => acked.n_elsewhere += 1,
+                }
             }
         };
         let replay = Replay::new(config, flows, receive)?;
@@ -135,8 +147,10 @@ impl Arriving {
     fn join(self) -> Result<BTreeSet<Place>> {
         let n = self.thread.join().map_err(|_| anyhow::anyhow!("the producer panicked"))?.context("the producer")?;
         let acked = std::mem::take(&mut *self.acked.lock().unwrap_or_else(PoisonError::into_inner));
-        ensure!(acked.len() as u64 == n, "{n} rows sent, {} acknowledged", acked.len());
-        Ok(acked)
+        let Acked { places, n_elsewhere } = acked;
+        let n_acked = places.len() as u64 + n_elsewhere;
+        ensure!(n_acked == n, "{n} rows sent, {n_acked} acknowledged");
+        Ok(places)
     }
 }
 
@@ -223,9 +237,7 @@ impl Lab {
         let mut n = 0;
         match delivery {
             Delivery::AtLeastOnce => {
-                for partition in 0..PARTITIONS {
-                    n += patiently(|| self.watcher.fetch_watermarks(&self.topics.verdicts, partition, REQUEST_WAIT))?.1;
-                }
+                n += pace::ends(&self.watcher, &self.topics.verdicts, PARTITIONS)?.iter().sum::<i64>();
             }
             Delivery::ExactlyOnce => {
                 let mut all = TopicPartitionList::new();

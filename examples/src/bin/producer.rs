@@ -92,7 +92,7 @@ fn run(cli: Cli) -> Result<()> {
     if let Some(receipts) = receipts.as_ref() {
         receipts.check()?;
     }
-    let rate = (summary.records as f64 / summary.elapsed.as_secs_f64()).round();
+    let rate = (summary.records as f64 / summary.elapsed.as_secs_f64().max(f64::EPSILON)).round();
     tracing::info!(records = summary.records, rate, "all records acknowledged");
     Ok(())
 }

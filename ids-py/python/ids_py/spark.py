@@ -52,6 +52,9 @@ _HEADERS = ArrayType(StructType([StructField("key", StringType()), StructField("
 #: Headers of a flow that travel on to its verdict, as in the detector.
 _PASSED_ON = ("ids.seq", "ids.label", "ids.scheduled_us", "ids.malformed")
 
+#: Bytes of a value beyond which a dead letter is cut, and what is left of it.
+_LONGEST, _CUT = 900_000, 262_144
+
 
 def transform(df: DataFrame, model: _ids.Model, *, errors: Literal["raise", "null"] = "raise") -> DataFrame:
     """Adds the columns that the pipeline of `model` would add at its end: summed votes, probabilities, prediction and,
@@ -97,8 +100,9 @@ def verdicts(
     `messages` is what Spark's Kafka source reads: flows as JSON in `value`. Each gets a verdict for the topic
     `verdicts`, byte for byte the detector's, in the partition of its message. One that has no score (it is no flow, or
     a stage drops or refuses it) gets, as from the detector, a marker among the verdicts and a dead letter: its key and
-    value as they were, for the topic `dead_letters`, with headers that say why. With the source's option
-    `includeHeaders` headers travel on.
+    value as they were, for the topic `dead_letters`, with headers that say why; of a value of more than 900,000 bytes,
+    which with these would not fit a topic as Kafka makes them, the first 262,144 and a header `ids.cut_from_bytes`. With the
+    source's option `includeHeaders` headers travel on.
     """
     lacking = [
         name
@@ -118,22 +122,33 @@ def verdicts(
     ]
     said = _map(messages, model, StructType([*messages.schema.fields, *added]), _speak)
 
-    def message(key: str, value: str, headers: Any, topic: str) -> Any:
-        return F.struct(
-            F.col(key).alias("key"),
-            F.col(value).alias("value"),
-            headers.alias("headers"),
-            F.lit(topic).alias("topic"),
-            F.col("partition").alias("partition"),
-        )
+    def message(key: Any, value: Any, headers: Any, topic: str, partition: Any) -> Any:
+        columns = {
+            "key": key,
+            "value": value,
+            "headers": headers,
+            "topic": F.lit(topic),
+            "partition": partition,
+        }
+        return F.struct(*(column.alias(name) for name, column in columns.items()))
 
     passed_on = F.filter("headers", lambda header: header["key"].isin(*_PASSED_ON))
-    verdict = message("verdict_key", "verdict", passed_on, verdicts)
+    verdict = message(F.col("verdict_key"), F.col("verdict"), passed_on, verdicts, F.col("partition"))
     foreign = F.filter(
         "headers", lambda header: ~header["key"].startswith("ids.") | header["key"].isin(*_PASSED_ON)
     )
-    why = F.concat(F.coalesce(foreign, F.array().cast(_HEADERS)), F.col("dead_letter"))
-    dead_letter = message("key", "value", why, dead_letters)
+    none = F.array().cast(_HEADERS)
+    length = F.length("value")
+    cut_from = F.array(
+        F.struct(
+            F.lit("ids.cut_from_bytes").alias("key"), length.cast("string").cast("binary").alias("value")
+        )
+    )
+    is_cut = length > _LONGEST
+    why = F.concat(F.coalesce(foreign, none), F.col("dead_letter"), F.when(is_cut, cut_from).otherwise(none))
+    value = F.when(is_cut, F.substring("value", 1, _CUT)).otherwise(F.col("value"))
+    # In whichever partition: the topic may have fewer than that of the flows.
+    dead_letter = message(F.col("key"), value, why, dead_letters, F.lit(None).cast("int"))
     outgoing = F.when(F.col("dead_letter").isNull(), F.array(verdict)).otherwise(
         F.array(dead_letter, verdict)
     )
@@ -161,17 +176,20 @@ class Verification:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing differs, and neither has a row that the other lacks."""
-        return self.differing_rows == 0 and self.rows == self.rows_here
+        """Whether nothing differs, neither has a row that the other lacks, and there are rows at all."""
+        return self.differing_rows == 0 and self.rows == self.rows_here and self.rows > 0
 
     def __str__(self) -> str:
         compared = f"{self.rows} rows, {self.doubles} doubles of {', '.join(self.columns)}"
         if self.equal:
             return f"equal to the bit: {compared}"
+        if self.rows == self.rows_here == 0:
+            return "nothing was compared: neither gives a row"
         found = f"{self.differing_doubles} doubles differ, in {self.differing_rows} rows"
         if self.rows != self.rows_here:
             found += f"; Spark gives {self.rows} rows, ids {self.rows_here}"
-        return f"NOT equal: {found} ({compared}). The first: {self.first}"
+        first = "" if self.first is None else f". The first: {self.first}"
+        return f"NOT equal: {found} ({compared}){first}"
 
 
 def verify(df: DataFrame, model: _ids.Model, spark_model: Transformer) -> Verification:
@@ -310,8 +328,21 @@ def _faults(scores: _ids.Scores) -> pa.StructArray:
     return pa.array(rows, pa.struct([pa.field(name, pa.string()) for name in names]))
 
 
+_MESSAGE = pa.schema(
+    [
+        ("value", pa.binary()),
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("timestamp", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
 def _speak(model: _ids.Model, batch: pa.RecordBatch) -> pa.RecordBatch | pa.Table:
-    said = pa.table(cast(Any, _ids.verdicts(model, batch))).combine_chunks()
+    # Spark may send text and bytes in Arrow's large form.
+    messages = pa.Table.from_batches([batch.select(_MESSAGE.names)]).cast(_MESSAGE)
+    said = pa.table(cast(Any, _ids.verdicts(model, messages))).combine_chunks()
     if said.num_rows == 0:
         columns = [pa.array([], field.type) for field in said.schema]
     else:
@@ -342,7 +373,7 @@ def _compare(model: _ids.Model, batch: pa.RecordBatch, *, names: dict[str, str])
             different = ~_same(theirs.reshape(ours.shape), ours)
             n_doubles += different.size
             n_differing += int(different.sum())
-            wrong = different.reshape(len(scores), -1).any(axis=1)
+            wrong = different if different.ndim == 1 else different.any(axis=1)
         if first is None and wrong.any():
             row = int(wrong.argmax())
             flow = batch.select(model.inputs).slice(row, 1).to_pylist()[0]
