@@ -69,7 +69,7 @@ impl<'a> Messages<'a> {
             let found = column.data_type();
             Err(mismatch(name, format!("column `{name}` of the messages holds {found}, not {expected}")))
         };
-        fn primitive<'a, T: ArrowPrimitiveType>(column: &'a ArrayRef) -> &'a PrimitiveArray<T> {
+        fn primitive<T: ArrowPrimitiveType>(column: &ArrayRef) -> &PrimitiveArray<T> {
             column.as_primitive::<T>()
         }
         Ok(Self {
