@@ -7,21 +7,19 @@ import sys
 
 import numpy as np
 import pytest
+from pyspark.errors import PythonException
+from pyspark.ml import Pipeline, PipelineModel
+from pyspark.ml.classification import RandomForestClassifier
+from pyspark.ml.feature import IndexToString, StringIndexer, VectorAssembler
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.types import DoubleType, StringType, StructField, StructType
 
 import ids_py
+import ids_py.spark
 from conftest import CATEGORIES, FLOWS, SMALL, bits
 
 pytestmark = pytest.mark.skipif(shutil.which("java") is None, reason="Spark needs Java 17")
-
-from pyspark.errors import PythonException  # noqa: E402
-from pyspark.ml import Pipeline, PipelineModel  # noqa: E402
-from pyspark.ml.classification import RandomForestClassifier  # noqa: E402
-from pyspark.ml.feature import IndexToString, StringIndexer, VectorAssembler  # noqa: E402
-from pyspark.sql import SparkSession  # noqa: E402
-from pyspark.sql import functions as F  # noqa: E402
-from pyspark.sql.types import DoubleType, StringType, StructField, StructType  # noqa: E402
-
-import ids_py.spark  # noqa: E402
 
 
 @pytest.fixture(scope="module")
