@@ -1,5 +1,12 @@
 //! A configuration file (TOML) under the flags and the environment: flag, then environment variable,
-//! then file, then default. Keys are the names of the long flags; an unknown one is an error.
+//! then file, then default. Keys are the names of the long flags; an unknown one is an error. What can be given more
+//! than once is a list, and what is given as `name=value` can be a table too:
+//!
+//! ```toml
+//! topic = "flows"
+//! [kafka]
+//! security.protocol = "SASL_SSL"
+//! ```
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -40,14 +47,20 @@ fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Err
     for (key, value) in table {
         let flag = key.replace('_', "-");
         let found = command.get_arguments().find(|arg| arg.get_long() == Some(flag.as_str()));
-        let Some(id) = found.map(|arg| arg.get_id().clone()).filter(|id| id != "config") else {
+        let found = found.map(|arg| (arg.get_id().clone(), takes_many(arg)));
+        let Some((id, takes_many)) = found.filter(|(id, _)| id != "config") else {
             let known: Vec<_> = command.get_arguments().filter_map(clap::Arg::get_long).collect();
             let detail = format!("{}: unknown key `{key}`; known are {}", path.display(), known.join(", "));
             return Err(command.error(ErrorKind::UnknownArgument, detail));
         };
-        let values: Vec<String> = match value {
-            toml::Value::Array(items) => items.iter().map(as_argument).collect(),
-            other => vec![as_argument(&other)],
+        let values = match &value {
+            toml::Value::Array(items) if takes_many => items.iter().map(as_argument).collect(),
+            toml::Value::Table(table) if takes_many => pairs("", table),
+            toml::Value::Array(_) | toml::Value::Table(_) => {
+                let detail = format!("{}: `{key}` takes one value, and no list or table", path.display());
+                return Err(command.error(ErrorKind::InvalidValue, detail));
+            }
+            one => vec![as_argument(one)],
         };
         command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
     }
@@ -70,10 +83,9 @@ fn effective(command: &Command, matches: &clap::ArgMatches) -> String {
         }
         let raw = matches.get_raw(id).into_iter().flatten();
         let mut values: Vec<toml::Value> = raw.map(|value| shown(&value.to_string_lossy()).into()).collect();
-        let is_list = matches!(argument.get_action(), clap::ArgAction::Append);
         match values.len() {
             0 => {}
-            1 if !is_list => drop(table.insert(flag.into(), values.remove(0))),
+            1 if !takes_many(argument) => drop(table.insert(flag.into(), values.remove(0))),
             _ => drop(table.insert(flag.into(), values.into())),
         }
     }
@@ -88,6 +100,19 @@ fn shown(value: &str) -> String {
         }
         _ => value.to_owned(),
     }
+}
+
+fn takes_many(argument: &clap::Arg) -> bool {
+    matches!(argument.get_action(), clap::ArgAction::Append)
+}
+
+/// The values of a table as `name=value`; a dotted key, which in TOML is a table in a table, is a name with dots.
+fn pairs(prefix: &str, table: &toml::Table) -> Vec<String> {
+    let pair = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(inner) => pairs(&format!("{prefix}{key}."), inner),
+        value => vec![format!("{prefix}{key}={}", as_argument(value))],
+    };
+    table.iter().flat_map(pair).collect()
 }
 
 fn as_argument(value: &toml::Value) -> String {
@@ -128,12 +153,22 @@ mod tests {
     }
 
     #[test]
+    fn properties_are_a_list_or_a_table() {
+        let expected = parse_with("kafka = ['client.rack=a', 'linger.ms=1']", &[]).expect("parses").connection.properties;
+        for file in ["[kafka]\nclient.rack = 'a'\nlinger.ms = 1", "[kafka]\n'client.rack' = 'a'\n'linger.ms' = 1"] {
+            assert_eq!(parse_with(file, &[]).expect("parses").connection.properties, expected);
+        }
+    }
+
+    #[test]
     fn what_is_wrong_in_the_file_is_said() {
         let cases = [
             ("colour = 'red'", "unknown key `colour`"),
             ("rate = 0", "a rate above 0"),
             ("burst_power = 1.0", "1.1 or more"),
             ("rate = ", "TOML parse error"),
+            ("topic = ['a', 'b']", "`topic` takes one value"),
+            ("[topic]\na = 1", "`topic` takes one value"),
         ];
         for (file, expected) in cases {
             let message = parse_with(file, &[]).expect_err(file);

@@ -20,7 +20,7 @@ use crate::reach::Refusal;
 const DEFAULTS: [(&str, &str); 5] = [
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
-    ("queue.buffering.max.kbytes", "32768"),
+    ("queue.buffering.max.kbytes", "16384"),
     // What a record may be and still become a dead letter uncut, if the broker takes it.
     ("message.max.bytes", "10485760"),
     // A broker that is away is waited for, however long: nothing is dropped.
@@ -32,6 +32,7 @@ const DEFAULTS: [(&str, &str); 5] = [
 const TRANSACTIONAL_DEFAULTS: [(&str, &str); 2] =
     [("transaction.timeout.ms", "30000"), ("message.timeout.ms", "30000")];
 const TRANSACTION_INIT_WAIT: Duration = Duration::from_secs(60);
+const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 
 /// Counts the messages of a batch that are not acknowledged yet.
 #[derive(Debug)]
@@ -181,6 +182,9 @@ impl Outbox {
         if !self.is_transactional {
             return Ok(());
         }
+        // librdkafka asks for the coordinator where a connection is up, and where none is it asks again half a second
+        // later. This brings one up; what fails here fails below.
+        let _ = self.producer.client().fetch_metadata(Some(&self.dead_letters), CONNECTION_WAIT);
         self.producer.init_transactions(TRANSACTION_INIT_WAIT).map_err(Error::kafka("starting transactions"))
     }
 
