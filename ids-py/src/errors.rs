@@ -1,7 +1,9 @@
 //! Errors of the libraries as the exceptions of `ids_py.errors`.
 
-use pyo3::PyErr;
-use pyo3::exceptions::PyValueError;
+use std::path::PathBuf;
+
+use pyo3::exceptions::{PyOSError, PyValueError};
+use pyo3::{PyErr, PyResult};
 
 /// The exception classes, which Python defines: there they have bases of their own and attributes.
 mod classes {
@@ -30,7 +32,13 @@ pub(crate) fn core(error: ids_core::Error) -> PyErr {
     let message = error.to_string();
     match error {
         // Python has exceptions for files of its own: FileNotFoundError, PermissionError and so on.
-        Error::Io { reason, .. } => std::io::Error::new(reason.kind(), message).into(),
+        Error::Io { path, reason } => match reason.raw_os_error() {
+            Some(code) => {
+                let text = reason.to_string();
+                os(code, text.strip_suffix(&format!(" (os error {code})")).unwrap_or(&text), path)
+            }
+            None => std::io::Error::new(reason.kind(), message).into(),
+        },
         Error::MissingColumns { columns, .. } => SchemaMismatch::new_err((message, columns)),
         Error::Columns { .. } | Error::Header { .. } => SchemaMismatch::new_err(message),
         Error::Schema { .. } => SchemaError::new_err(message),
@@ -60,11 +68,19 @@ pub(crate) fn mismatch(column: &str, message: impl Into<String>) -> PyErr {
     SchemaMismatch::new_err((message.into(), vec![column.to_owned()]))
 }
 
-/// How many threads to use: as many as there are processors, unless said otherwise.
-pub(crate) fn threads(n_threads: Option<usize>) -> Result<usize, PyErr> {
-    match n_threads {
-        Some(0) => Err(PyValueError::new_err("n_threads must be 1 or more, or None for all processors")),
-        Some(n_threads) => Ok(n_threads),
-        None => Ok(std::thread::available_parallelism().map_or(1, usize::from)),
+/// An `OSError` as Python raises it itself, of the class that belongs to the code.
+pub(crate) fn os(code: i32, text: &str, path: PathBuf) -> PyErr {
+    PyOSError::new_err((code, text.to_owned(), path.into_os_string()))
+}
+
+/// How many threads a caller asks for; `None` for as many as there are processors.
+pub(crate) fn threads(n_threads: Option<i64>) -> PyResult<Option<usize>> {
+    let Some(asked) = n_threads else { return Ok(None) };
+    match usize::try_from(asked) {
+        Ok(n_threads) if n_threads > 0 => Ok(Some(n_threads)),
+        _ => {
+            let message = format!("n_threads must be 1 or more, or None for all processors, not {asked}");
+            Err(PyValueError::new_err(message))
+        }
     }
 }

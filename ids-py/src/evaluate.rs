@@ -5,7 +5,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyString;
 
-use crate::errors::{IdsError, SchemaMismatch};
+use crate::errors::{self, IdsError, SchemaMismatch};
 use crate::input::Columns;
 use crate::model::Model;
 use crate::outputs::{NO_LABEL, UNKNOWN_LABEL, Wanted};
@@ -21,12 +21,13 @@ pub(crate) fn evaluate_json(
     model: &Bound<'_, Model>,
     data: &Bound<'_, PyAny>,
     labels: Option<&Bound<'_, PyAny>>,
-    n_threads: Option<usize>,
+    n_threads: Option<i64>,
 ) -> PyResult<Report> {
     let model = model.get();
     let core = model.inner();
     let wanted = Wanted { labels: labels.is_none(), ..Wanted::default() };
-    let mut outputs = model.outputs(data, Columns::Label, wanted, n_threads)?;
+    let columns = if labels.is_none() { Columns::Label } else { Columns::Inputs };
+    let mut outputs = model.outputs(data, columns, wanted, errors::threads(n_threads)?)?;
     if let Some(labels) = labels {
         outputs.labels = positions(core, labels)?;
         let (found, expected) = (outputs.labels.len(), outputs.n_rows);

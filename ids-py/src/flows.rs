@@ -17,6 +17,7 @@ use crate::fault::{Fault, Reason};
 use crate::input;
 use crate::schema::{self, Schema};
 use crate::scores::stream;
+use crate::watch::Watch;
 
 /// The flows of a file. A table for whatever takes Arrow, and input for a model.
 #[pyclass(module = "ids_py", frozen)]
@@ -35,6 +36,11 @@ impl Flows {
 
     pub(crate) fn records(&self) -> &FlowRecords {
         &self.records
+    }
+
+    /// Whether the file has the column at `position` of the schema.
+    pub(crate) fn has(&self, position: usize) -> bool {
+        self.given.contains(&position)
     }
 
     /// # Errors
@@ -169,7 +175,10 @@ impl Flows {
 #[pyo3(signature = (path, schema=None))]
 pub(crate) fn read_flows(py: Python<'_>, path: PathBuf, schema: Option<&Bound<'_, PyAny>>) -> PyResult<Flows> {
     let (schema, inputs) = schema::named(schema)?;
-    let collected = py.detach(|| input::collect(&path, &schema, &inputs)).map_err(errors::core)?;
+    let watch = Watch::new();
+    let collected = py.detach(|| input::collect(&path, &schema, &inputs, &watch));
+    watch.finish()?;
+    let collected = collected.map_err(errors::core)?;
     let bad = collected.bad.into_iter().map(Reason::Undecodable).collect();
     Ok(Flows { records: collected.records, rows: collected.rows, bad, given: collected.given })
 }

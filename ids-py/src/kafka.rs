@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ids_kafka::config::{BurstCap, BurstPower, Fraction, Rate};
 use ids_kafka::replay::{self, Limit};
@@ -16,12 +16,9 @@ use pyo3::types::PyDict;
 
 use crate::errors::{self, ConfigError, KafkaError};
 use crate::flows::Flows;
+use crate::input;
 use crate::model::Model;
-
-/// How often a wait looks for Ctrl-C.
-const NAP: Duration = Duration::from_millis(50);
-/// Longest wait for the detector to join its group.
-const JOIN_WAIT: Duration = Duration::from_secs(30);
+use crate::watch::{NAP, Watch};
 
 type Outcome<T> = Result<T, ids_kafka::Error>;
 type Properties = Vec<(String, String)>;
@@ -50,6 +47,15 @@ fn join<T: Send>(py: Python<'_>, thread: JoinHandle<Outcome<T>>, shutdown: &Shut
         (None, Ok(outcome)) => outcome.map_err(errors::kafka),
         (None, Err(_)) => Err(KafkaError::new_err("the pipeline ended in a panic: please report it")),
     }
+}
+
+/// So many seconds, and when they are over; `None` where that is beyond what a clock tells: forever.
+fn until(name: &str, seconds: f64) -> PyResult<Option<(Duration, Instant)>> {
+    if seconds.is_nan() || seconds < 0.0 {
+        return Err(ConfigError::new_err(format!("{name}: {seconds} is no number of seconds (0 or more)")));
+    }
+    let duration = Duration::try_from_secs_f64(seconds).ok();
+    Ok(duration.and_then(|duration| Some((duration, Instant::now().checked_add(duration)?))))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -102,11 +108,8 @@ impl Producer {
         records: Option<u64>,
         seconds: Option<f64>,
     ) -> PyResult<(u64, f64)> {
-        let duration = match seconds.map(Duration::try_from_secs_f64) {
-            None => None,
-            Some(Ok(duration)) => Some(duration),
-            Some(Err(error)) => return Err(ConfigError::new_err(format!("seconds: {error}"))),
-        };
+        let end = seconds.map(|seconds| until("seconds", seconds)).transpose()?.flatten();
+        let duration = end.map(|(duration, _)| duration);
         let flows = flows_of(flows)?;
         let (config, shutdown) = (self.0.clone(), Shutdown::new());
         let limit = Limit { records, duration };
@@ -134,9 +137,13 @@ fn flows_of(data: &Bound<'_, PyAny>) -> PyResult<Vec<Flow>> {
         pyo3::exceptions::PyTypeError::new_err(format!("flows are a file or what read_flows returned, not {found}"))
     })?;
     let schema = Arc::new(ids_core::Schema::unsw_nb15());
-    let file = std::fs::File::open(&path)
-        .map_err(|reason| errors::core(ids_core::Error::Io { path: path.clone(), reason }))?;
-    let (flows, bad) = replay::read_flows(std::io::BufReader::new(file), &path, &schema).map_err(errors::kafka)?;
+    let watch = Watch::new();
+    let read = data.py().detach(|| {
+        let file = input::buffered(&path, &watch).map_err(errors::core)?;
+        replay::read_flows(file, &path, &schema).map_err(errors::kafka)
+    });
+    watch.finish()?;
+    let (flows, bad) = read?;
     match bad.first() {
         None => Ok(flows),
         Some(first) => Err(errors::DecodeError::new_err(format!(
@@ -198,8 +205,9 @@ impl Detector {
         Ok(Self { config, model, running: Mutex::new(None), metrics: Mutex::new(None), tail: Mutex::new(None) })
     }
 
-    /// Starts detecting and waits until the consumer group is joined.
-    fn start(&self, py: Python<'_>) -> PyResult<()> {
+    /// Starts detecting and waits until the consumer group is joined, `join_wait` seconds at most.
+    fn start(&self, py: Python<'_>, join_wait: f64) -> PyResult<()> {
+        let wait = until("join_wait", join_wait)?.map(|(wait, _)| wait);
         if lock(&self.running).is_some() {
             return Err(PyRuntimeError::new_err("the detector runs already"));
         }
@@ -214,10 +222,19 @@ impl Detector {
         *lock(&self.tail) = Some(tail);
         *lock(&self.metrics) = Some(Arc::clone(&metrics));
         *lock(&self.running) = Some(Running { thread, shutdown });
-        let start = std::time::Instant::now();
-        while metrics.rebalances.get() == 0 && start.elapsed() < JOIN_WAIT {
+        let start = Instant::now();
+        while metrics.rebalances.get() == 0 {
             if self.is_over() {
                 return self.stop(py);
+            }
+            if wait.is_some_and(|wait| start.elapsed() >= wait) {
+                let seen = metrics.last_consumer_error().map(|error| format!(" The last error: {error}."));
+                self.stop(py)?;
+                let (group, seen) = (&self.config.group_id, seen.unwrap_or_default());
+                return Err(KafkaError::new_err(format!(
+                    "the consumer group `{group}` was not joined within {join_wait} s.{seen} Look at the brokers' log, at \
+                     whether this user may read the group, and at the group's other members (kafka-consumer-groups --describe)"
+                )));
             }
             py.detach(|| thread::sleep(NAP));
             if let Err(signal) = py.check_signals() {
@@ -265,11 +282,9 @@ impl Detector {
 
     /// The next message among the verdicts, as JSON; None if none came within `timeout` seconds.
     fn poll(&self, py: Python<'_>, timeout: f64) -> PyResult<Option<Vec<u8>>> {
-        let wait =
-            Duration::try_from_secs_f64(timeout).map_err(|error| ConfigError::new_err(format!("timeout: {error}")))?;
-        let end = std::time::Instant::now() + wait;
+        let end = until("timeout", timeout)?;
         loop {
-            let left = end.saturating_duration_since(std::time::Instant::now());
+            let left = end.map_or(NAP, |(_, end)| end.saturating_duration_since(Instant::now()));
             // Locked only while the interpreter is released: whoever waits for the lock does not hold it.
             let next = py.detach(|| lock(&self.tail).as_mut().map(|tail| tail.next(left.min(NAP))));
             let Some(next) = next else {

@@ -14,6 +14,7 @@ mod schema;
 mod scores;
 mod single;
 mod verdicts;
+mod watch;
 
 use pyo3::prelude::*;
 

@@ -17,6 +17,7 @@ use crate::outputs::{Outputs, TILE, Wanted};
 use crate::schema::{self, Schema};
 use crate::scores::{Scores, matrix};
 use crate::single::RowScorers;
+use crate::watch::Watch;
 
 /// A pipeline and forest that PySpark trained, ready to score flows as Spark would, to the bit.
 ///
@@ -81,7 +82,7 @@ impl Model {
         wanted: Wanted,
         n_threads: Option<usize>,
     ) -> PyResult<Outputs> {
-        let n_threads = errors::threads(n_threads)?;
+        let n_threads = n_threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         let model = &self.inner;
         let input = Input::new(data, model.schema(), model.inputs(), Some(model.forest().n_features()), columns)?;
         input.score(data.py(), model, wanted, n_threads)
@@ -91,11 +92,11 @@ impl Model {
     fn values<'py>(
         &self,
         data: &Bound<'py, PyAny>,
-        n_threads: Option<usize>,
+        n_threads: Option<i64>,
         errors: Option<&str>,
         is_raw: bool,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, on_error) = (data.py(), OnError::new(errors)?);
+        let (py, on_error, n_threads) = (data.py(), OnError::new(errors)?, errors::threads(n_threads)?);
         let vector = |score: ids_core::Score<'_>| {
             PyArray1::from_slice(py, if is_raw { score.raw } else { score.probabilities }).into_any()
         };
@@ -286,10 +287,10 @@ impl Model {
     fn predict<'py>(
         &self,
         data: &Bound<'py, PyAny>,
-        n_threads: Option<usize>,
+        n_threads: Option<i64>,
         errors: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        let (py, on_error) = (data.py(), OnError::new(errors)?);
+        let (py, on_error, n_threads) = (data.py(), OnError::new(errors)?, errors::threads(n_threads)?);
         if let Some(outcome) = self.rows.score(&self.inner, data, |score| score.class())? {
             return match outcome {
                 Ok(class) => self.labels.bind(py).get_item(class),
@@ -317,7 +318,7 @@ impl Model {
     fn predict_proba<'py>(
         &self,
         data: &Bound<'py, PyAny>,
-        n_threads: Option<usize>,
+        n_threads: Option<i64>,
         errors: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.values(data, n_threads, errors, false)
@@ -331,7 +332,7 @@ impl Model {
     fn raw_prediction<'py>(
         &self,
         data: &Bound<'py, PyAny>,
-        n_threads: Option<usize>,
+        n_threads: Option<i64>,
         errors: Option<&str>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.values(data, n_threads, errors, true)
@@ -347,9 +348,9 @@ impl Model {
     /// >>> scores.faults[0].column, scores.faults[0].detail
     /// ('dur', 'column `dur`, byte 8: found the boolean `true` where a number should stand')
     #[pyo3(signature = (data, *, n_threads=None))]
-    fn score(&self, data: &Bound<'_, PyAny>, n_threads: Option<usize>) -> PyResult<Scores> {
+    fn score(&self, data: &Bound<'_, PyAny>, n_threads: Option<i64>) -> PyResult<Scores> {
         let wanted = Wanted { raw: true, probability: true, labels: false };
-        let outputs = self.outputs(data, Columns::Inputs, wanted, n_threads)?;
+        let outputs = self.outputs(data, Columns::Inputs, wanted, errors::threads(n_threads)?)?;
         Scores::new(data.py(), outputs, self.labels.clone_ref(data.py()))
     }
 
@@ -430,8 +431,9 @@ pub(crate) fn score_file(
     if let Some(path) = output.as_ref().filter(|path| is_same(path)) {
         return Err(PyValueError::new_err(format!("the output {} is the input", path.display())));
     }
-    py.detach(|| {
-        let mut file = input::open(&input, model.schema(), model.inputs()).map_err(errors::core)?;
+    let watch = Watch::new();
+    let scored = py.detach(|| {
+        let mut file = input::open(&input, model.schema(), model.inputs(), &watch).map_err(errors::core)?;
         let failed = |reason| {
             let path = output.clone().unwrap_or_else(|| "standard output".into());
             errors::core(ids_core::Error::Io { path, reason })
@@ -442,6 +444,9 @@ pub(crate) fn score_file(
         };
         let (mut scorer, mut n_scored, mut n_bad) = (model.scorer(), 0, 0);
         while let Some(batch) = file.next_batch(4 * TILE).map_err(errors::core)? {
+            if watch.is_over() {
+                break;
+            }
             outcome::outcomes(
                 model,
                 &mut scorer,
@@ -461,5 +466,7 @@ pub(crate) fn score_file(
         }
         out.flush().map_err(failed)?;
         Ok((n_scored, n_bad))
-    })
+    });
+    watch.finish()?;
+    scored
 }

@@ -2,11 +2,13 @@
 //! doubles do not depend on how many there are.
 
 use std::ops::Range;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
 use ids_core::{FlowRecords, Model, RecordError, Score, Scores};
 
 use crate::fault::Reason;
+use crate::watch::{NAP, Watch};
 
 /// Rows per tile: so few that they stay in the second-level cache between decoding and scoring.
 pub(crate) const TILE: usize = 256;
@@ -83,14 +85,28 @@ impl Outputs {
         Self { n_classes: model.classes().len(), ..Self::default() }
     }
 
-    /// Scores all rows of `source` after those that are there.
-    pub(crate) fn score<S: Source>(&mut self, model: &Model, source: &S, wanted: Wanted, n_threads: usize) {
-        let work = |part: Part<'_>, first: usize| score_part(model, source, part, first);
-        self.split(source.n_rows(), wanted, n_threads, &work);
+    /// Scores all rows of `source` after those that are there, or some of them if `watch` says to end.
+    pub(crate) fn score<S: Source>(
+        &mut self,
+        model: &Model,
+        source: &S,
+        wanted: Wanted,
+        n_threads: usize,
+        watch: &Watch,
+    ) {
+        let work = |part: Part<'_>, first: usize| score_part(model, source, part, first, watch);
+        self.split(source.n_rows(), wanted, n_threads, watch, &work);
     }
 
-    /// Scores assembled features, `[n_rows, n_features]` row-major, after the rows that are there.
-    pub(crate) fn score_features(&mut self, model: &Model, features: &[f64], wanted: Wanted, n_threads: usize) {
+    /// The same of assembled features, `[n_rows, n_features]` row-major.
+    pub(crate) fn score_features(
+        &mut self,
+        model: &Model,
+        features: &[f64],
+        wanted: Wanted,
+        n_threads: usize,
+        watch: &Watch,
+    ) {
         let (engine, n_features) = (model.predictor().engine(), model.forest().n_features());
         let work = |mut part: Part<'_>, first: usize| {
             let mut scores = Scores::default();
@@ -98,6 +114,9 @@ impl Outputs {
             const ROWS: usize = 8 * TILE;
             let n_rows = part.prediction.len();
             for start in (0..n_rows).step_by(ROWS) {
+                if watch.is_over() {
+                    break;
+                }
                 let rows = start..n_rows.min(start + ROWS);
                 engine
                     .score(&features[(first + rows.start) * n_features..(first + rows.end) * n_features], &mut scores);
@@ -107,11 +126,11 @@ impl Outputs {
             }
             Vec::new()
         };
-        self.split(features.len() / n_features, wanted, n_threads, &work);
+        self.split(features.len() / n_features, wanted, n_threads, watch, &work);
     }
 
     /// Makes room for `n_rows` more and has `work` fill it, a part for each thread.
-    fn split<W>(&mut self, n_rows: usize, wanted: Wanted, n_threads: usize, work: &W)
+    fn split<W>(&mut self, n_rows: usize, wanted: Wanted, n_threads: usize, watch: &Watch, work: &W)
     where
         W: Fn(Part<'_>, usize) -> Vec<(usize, Reason)> + Sync,
     {
@@ -142,18 +161,29 @@ impl Outputs {
             return;
         }
         let rows_each = n_rows.div_ceil(n_threads).next_multiple_of(TILE);
-        let faults = thread::scope(|scope| {
-            let mut threads = Vec::new();
+        let mut faults = thread::scope(|scope| {
+            let (done, parts) = mpsc::channel();
             let mut first = 0;
             while first < n_rows {
                 let (part, others) = rest.split(rows_each.min(n_rows - first));
-                threads.push(scope.spawn(move || work(part, first)));
+                let done = done.clone();
+                scope.spawn(move || done.send((first, work(part, first))));
                 rest = others;
                 first += rows_each;
             }
-            threads.into_iter().map(|thread| thread.join().expect("scoring does not panic")).collect::<Vec<_>>()
+            drop(done);
+            let mut faults = Vec::new();
+            loop {
+                match parts.recv_timeout(NAP) {
+                    Ok(part) => faults.push(part),
+                    Err(RecvTimeoutError::Timeout) => drop(watch.look()),
+                    Err(RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            faults
         });
-        self.faults.extend(faults.into_iter().flatten());
+        faults.sort_by_key(|&(first, _)| first);
+        self.faults.extend(faults.into_iter().flat_map(|(_, faults)| faults));
     }
 }
 
@@ -201,13 +231,19 @@ impl<'a> Part<'a> {
 }
 
 /// Scores the rows of `source` from `first` on into `part`; returns those without score.
-fn score_part<S: Source>(model: &Model, source: &S, mut part: Part<'_>, first: usize) -> Vec<(usize, Reason)> {
+fn score_part<S: Source>(
+    model: &Model,
+    source: &S,
+    mut part: Part<'_>,
+    first: usize,
+    watch: &Watch,
+) -> Vec<(usize, Reason)> {
     let mut decoder = source.decoder();
     let mut scorer = model.scorer();
     let mut faults = Vec::new();
     let n_rows = part.prediction.len();
     let mut done = 0;
-    while done < n_rows {
+    while done < n_rows && !watch.is_over() {
         let tile = source.tile(&mut decoder, first + done..first + n_rows);
         let scored = scorer.score_range(tile.records.as_ref(), tile.range.clone());
         let mut bad = tile.bad.into_iter().peekable();

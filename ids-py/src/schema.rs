@@ -1,5 +1,7 @@
 //! `Schema`: the table of a data set's columns, as Python sees it.
 
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pyo3::prelude::*;
@@ -16,8 +18,8 @@ pub(crate) struct Schema(pub(crate) Arc<ids_core::Schema>);
 impl Schema {
     /// The built-in schema of that name, or the one in the TOML file of that path.
     #[new]
-    fn new(name_or_path: &str) -> PyResult<Self> {
-        ids_core::Schema::named(name_or_path).map(|schema| Self(Arc::new(schema))).map_err(errors::core)
+    fn new(name_or_path: PathBuf) -> PyResult<Self> {
+        load(&name_or_path).map(Self)
     }
 
     /// The schema of a TOML text.
@@ -67,12 +69,24 @@ pub(crate) fn named(schema: Option<&Bound<'_, PyAny>>) -> PyResult<(Arc<ids_core
         let model = model.get().inner();
         return Ok((Arc::clone(model.schema()), model.inputs().to_vec()));
     }
-    let name: std::path::PathBuf = schema.extract().map_err(|_| {
+    let name: PathBuf = schema.extract().map_err(|_| {
         let found = schema.get_type();
         pyo3::exceptions::PyTypeError::new_err(format!(
             "a schema is a name, the path of a TOML file, a Schema or a Model, not {found}"
         ))
     })?;
-    let schema = ids_core::Schema::named(&name.to_string_lossy()).map_err(errors::core)?;
-    Ok((Arc::new(schema), Vec::new()))
+    Ok((load(&name)?, Vec::new()))
+}
+
+/// The built-in schema of that name, or the one in the TOML file of that path.
+fn load(name_or_path: &Path) -> PyResult<Arc<ids_core::Schema>> {
+    ids_core::Schema::named(&name_or_path.to_string_lossy()).map(Arc::new).map_err(|error| match error {
+        ids_core::Error::Io { path, reason } if reason.kind() == ErrorKind::NotFound => {
+            let built_in = ids_core::Schema::built_in();
+            let names: Vec<_> = built_in.iter().map(ids_core::Schema::name).collect();
+            let text = format!("no such file, nor one of the built-in schemas ({})", names.join(", "));
+            errors::os(reason.raw_os_error().unwrap_or_default(), &text, path)
+        }
+        error => errors::core(error),
+    })
 }

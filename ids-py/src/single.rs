@@ -9,7 +9,7 @@ use pyo3::types::PyDict;
 
 use crate::errors::SchemaMismatch;
 use crate::fault::Reason;
-use crate::input::{Columns, DictReader};
+use crate::input::{self, Columns, DictReader};
 use crate::outputs::score_of;
 
 /// What scoring one row takes, kept between calls.
@@ -50,6 +50,8 @@ impl RowScorers {
             return Ok(Some(outcome));
         }
         let Ok(vector) = data.cast::<PyArray1<f64>>() else { return Ok(None) };
+        input::refuse_masked(data)?;
+        let vector = input::aligned(vector)?;
         let vector =
             vector.try_readonly().map_err(|error| pyo3::exceptions::PyValueError::new_err(error.to_string()))?;
         let (found, expected) = (vector.as_array().len(), model.forest().n_features());

@@ -1,7 +1,10 @@
 """What is wrong is a specific exception that names the column; nothing panics."""
 
+import errno
+import gzip
 import json
 import math
+import os
 import pickle
 import random
 
@@ -83,8 +86,12 @@ def test_object_columns(model, rows):
     with pytest.raises(SchemaMismatch, match="column `dur` of the DataFrame holds datetime"):
         model.predict(frame.assign(dur=pd.Timestamp("2026-01-01")))
     twice = pd.concat([frame, frame[["dur"]]], axis=1)
-    with pytest.raises(SchemaMismatch, match="`dur` is there twice"):
+    with pytest.raises(SchemaMismatch, match="`dur` is there twice") as caught:
         model.predict(twice)
+    assert caught.value.columns == ("dur",)
+    with pytest.raises(SchemaMismatch, match="`sintpkt` is there twice, as `sinpkt` too") as caught:
+        model.predict(frame.assign(sintpkt=1.0))
+    assert caught.value.columns == ("sinpkt", "sintpkt")
 
 
 @pytest.mark.parametrize("value", [[1.0], pa.scalar(1).as_py, "2026-01-01"])
@@ -119,12 +126,56 @@ def test_what_is_no_input(model):
             model.predict(data)
     with pytest.raises(ValueError, match="errors must be"):
         model.predict([], errors="ignore")
-    with pytest.raises(ValueError, match="n_threads"):
-        model.predict([], n_threads=0)
-    with pytest.raises(FileNotFoundError, match="absent.csv"):
-        model.predict("absent.csv")
-    with pytest.raises(IsADirectoryError):
+    for data in ([], {}, np.zeros(42), np.zeros((2, 42))):
+        for call in (model.predict, model.predict_proba, model.raw_prediction, model.score):
+            for n_threads in (0, -1):
+                with pytest.raises(ValueError, match=f"n_threads must be 1 or more.*not {n_threads}"):
+                    call(data, n_threads=n_threads)
+
+
+def test_files_that_cannot_be_read(model, tmp_path):
+    """Python's own exceptions, as `open` raises them."""
+    for call in (model.predict, ids_py.read_flows, ids_py.Model.load):
+        with pytest.raises(FileNotFoundError, match="absent.csv") as caught:
+            call("absent.csv")
+        assert (caught.value.errno, caught.value.strerror) == (errno.ENOENT, os.strerror(errno.ENOENT))
+        assert caught.value.filename == "absent.csv"
+    with pytest.raises(IsADirectoryError) as caught:
         model.predict(ROOT)
+    assert (caught.value.errno, caught.value.filename) == (errno.EISDIR, str(ROOT))
+    path = tmp_path / "flows"
+    for data, message in [
+        (b"PAR1\0\0PAR1", "is a Parquet file"),
+        (gzip.compress(FLOWS.read_bytes()), "is compressed"),
+        (b"\0\1\2\n", "names no column"),
+        (b"colour\nred\n", "names no column"),
+    ]:
+        path.write_bytes(data)
+        for call in (model.predict, ids_py.read_flows):
+            with pytest.raises(SchemaMismatch, match=message) as caught:
+                call(path)
+            assert str(path) in str(caught.value)
+
+
+def test_what_is_nearly_an_input(model, rows):
+    """The message says what to pass instead."""
+    frame = pd.DataFrame(rows[:3])
+    for series in (frame.iloc[0], frame["dur"]):
+        with pytest.raises(TypeError, match=r"pandas Series .* series.to_dict\(\) .* series.to_frame\(\)"):
+            model.predict(series)
+    for data in (pl.Series("dur", [1.0]), pa.chunked_array([[1.0]]), pa.array([1.0])):
+        with pytest.raises(TypeError, match="which is no table"):
+            model.predict(data)
+    for text in (json.dumps(rows[0]), f" {json.dumps(rows[0], indent=2)}", json.dumps(rows[:2])):
+        with pytest.raises(TypeError, match="pass JSON as bytes"):
+            model.predict(text)
+    for shape in ((3, 42), (42,)):
+        masked = np.ma.MaskedArray(np.zeros(shape), mask=np.ones(shape))
+        for call in (model.predict, model.predict_proba, model.score):
+            with pytest.raises(TypeError, match="masked arrays are not read: fill"):
+                call(masked)
+        bare = np.ma.MaskedArray(np.zeros(shape))
+        assert same_bits(model.predict_proba(bare), model.predict_proba(np.zeros(shape)))
 
 
 def test_rows_without_score(model, rows):
@@ -232,8 +283,13 @@ def test_another_schema(model, tmp_path):
         model.predict(flows)
     with pytest.raises(ids_py.SchemaError, match="unknown field"):
         ids_py.Schema.from_toml("colour = 1")
-    with pytest.raises(FileNotFoundError):
+    with pytest.raises(FileNotFoundError, match="built-in schemas .unsw-nb15") as caught:
         ids_py.Schema("absent")
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOENT, "absent")
+    toml = tmp_path / "other.toml"
+    toml.write_text(OTHER)
+    for name in (toml, str(toml)):
+        assert ids_py.Schema(name).name == ids_py.read_flows(path, name).schema.name == "other"
     with pytest.raises(TypeError, match="a schema is"):
         ids_py.read_flows(path, 7)
 

@@ -1,6 +1,9 @@
 """Every way in gives the doubles of every other."""
 
 import json
+import os
+import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +16,7 @@ import pyarrow as pa
 import pytest
 
 import ids_py
-from conftest import CATEGORIES, FLOWS, bits, same_bits
+from conftest import CATEGORIES, FLOWS, ROOT, SMALL, bits, same_bits
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +141,60 @@ def test_features(model, rows, golden):
     assert flow == rows[0]
 
 
+def test_features_that_lie_anywhere(model):
+    """In records, and from an odd byte on: as if they were copied."""
+    values = np.random.default_rng(7).normal(0, 1000, (5, 42))
+    records = np.zeros(5, dtype=[("kind", "i1"), ("features", "f8", (42,))])
+    records["features"] = values
+    odd = np.frombuffer(b"\0" + values.tobytes(), "u1")[1:].view("f8").reshape(5, 42)
+    expected = model.raw_prediction(values)
+    for array in (records["features"], odd, odd[::1], odd.T.copy().T):
+        assert same_bits(model.raw_prediction(array), expected)
+        for row in range(5):
+            assert same_bits(model.raw_prediction(array[row]), expected[row])
+            assert same_bits(model.score(array[row]).raw_prediction, expected[row : row + 1])
+    assert not odd.flags.aligned and not odd[0].flags.aligned
+
+
+def test_pandas_columns_that_lie_anywhere(model, rows, scores):
+    records = np.zeros(100, dtype=[("kind", "i1"), ("dur", "f8")])
+    records["dur"] = [row["dur"] for row in rows[:100]]
+    frame = pd.DataFrame(rows[:100])
+    frame["dur"] = pd.Series(records["dur"], copy=False)
+    assert same_bits(model.predict_proba(frame), scores.probability[:100])
+
+
+def test_columns_without_a_value(model, rows):
+    """Of whatever type they are then: all missing."""
+    missing = [row | {"sload": None, "service": None} for row in rows[:9]]
+    expected = model.predict_proba(missing)
+    frame = pd.DataFrame(rows[:9])
+    for value in (None, np.nan, pd.NA):
+        objects = frame.assign(sload=pd.Series([value] * 9, dtype=object), service=None)
+        assert same_bits(model.predict_proba(objects), expected)
+    table = pa.Table.from_pylist(rows[:9])
+    for name in ("sload", "service"):
+        table = table.set_column(table.schema.get_field_index(name), name, pa.nulls(9))
+    lists = pl.DataFrame(rows[:9]).with_columns(
+        sload=None, service=pl.lit(None), unused=None, lists=pl.lit([])
+    )
+    for data in (table, lists):
+        assert same_bits(model.predict_proba(data), expected)
+
+
+def test_twins_of_columns_that_nobody_reads(model, rows, scores):
+    frame = pd.DataFrame(rows)
+    table = pa.Table.from_pylist(rows)
+    ids = table.column("id")
+    for data in (
+        pd.concat([frame, frame[["id"]]], axis=1),
+        frame.assign(ID=1, attack_CAT="x"),
+        table.append_column("id", ids).append_column("Id", ids),
+        pl.from_arrow(table).with_columns(ID=1),
+    ):
+        check(model, data, scores)
+
+
 def test_many_sizes_of_a_matrix(model):
     """From one row on, whichever way they are walked."""
     values = np.random.default_rng(7).normal(0, 1000, (3000, 42)).round()
@@ -173,6 +230,7 @@ def test_empty(model, rows):
     for data in (
         empty,
         empty.to_pandas().astype({name: object for name in CATEGORIES}),
+        pd.DataFrame(columns=list(rows[0])),
         pl.from_arrow(empty),
         [],
         np.zeros((0, 42)),
@@ -226,3 +284,68 @@ def test_the_interpreter_is_released(model, rows):
         thread.join()
         sys.setswitchinterval(interval)
     assert after - before > 20
+
+
+INTERRUPTED = f"""
+import signal, sys, time
+import ids_py
+from ids_py._ids import score_file
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+model = ids_py.Model.load(sys.argv[2])
+pipe = sys.argv[1]
+START
+print("runs", flush=True)
+start = time.monotonic()
+try:
+    WORK
+except KeyboardInterrupt:
+    took = time.monotonic() - start
+    print("interrupted" if took < 6 else f"interrupted after {{took}} s", flush=True)
+else:
+    print("done", flush=True)
+"""
+
+
+def child(start, work, path, model):
+    code = INTERRUPTED.replace("START", start).replace("WORK", work)
+    command = [sys.executable, "-c", code, str(path), str(model)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == "runs\n"
+    return process
+
+
+@pytest.mark.parametrize("n_threads", [1, 2])
+def test_ctrl_c_ends_a_batch(n_threads):
+    start = f"import pyarrow; flows = pyarrow.table(ids_py.read_flows({str(FLOWS)!r}))"
+    start += "; flows = pyarrow.concat_tables([flows] * 200)"
+    process = child(start, f"model.predict(flows, n_threads={n_threads})", "", ROOT / "models/unsw-nb15")
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=120)[0] == "interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "work", ["model.predict(pipe)", "ids_py.read_flows(pipe)", "score_file(model, pipe, '/dev/null')"]
+)
+def test_ctrl_c_ends_reading(work, tmp_path):
+    """And a signal that has a handler of another kind does not."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = child("", work, pipe, SMALL)
+    lines = FLOWS.read_bytes().splitlines(keepends=True)
+    with pipe.open("wb", buffering=0) as file:
+        file.write(b"".join(lines[:50]))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == "handled\n"
+        file.write(b"".join(lines[50:100]))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=60)[0] == "interrupted\n"
+    process = child("", work, pipe, SMALL)
+    with pipe.open("wb", buffering=0) as file:
+        file.write(b"".join(lines[:50]))
+        time.sleep(0.3)
+        process.send_signal(signal.SIGUSR1)
+        file.write(b"".join(lines[50:100]))
+    assert process.communicate(timeout=60)[0] == "handled\ndone\n"

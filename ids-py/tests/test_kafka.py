@@ -92,6 +92,28 @@ def test_settings_that_cannot_work(model):
         Detector(model).poll(0.01)
 
 
+def test_times_that_are_none(model, kafka):
+    with Detector(model, DetectorConfig(**kafka.connection)) as detector:
+        for seconds in (-1, -1e300, float("nan"), float("-inf")):
+            with pytest.raises(ids_py.ConfigError, match="timeout: .* is no number of seconds"):
+                detector.poll(seconds)
+            with pytest.raises(ids_py.ConfigError, match="seconds: .* is no number of seconds"):
+                Producer(ProducerConfig(**kafka.connection)).run(FLOWS, seconds=seconds)
+        assert detector.poll(0) is None
+    for seconds in (1e19, 1e300, float("inf")):
+        sent = Producer(ProducerConfig(rate=5000, **kafka.connection)).run(FLOWS, records=3, seconds=seconds)
+        assert sent.records == 3
+
+
+def test_a_group_that_is_not_joined(model, kafka):
+    detector = Detector(model, DetectorConfig(group_id="slow", **kafka.connection))
+    with pytest.raises(ids_py.KafkaError, match="group `slow` was not joined within 0 s.* Look at"):
+        detector._inner.start(0.0)
+    assert not detector.running
+    with detector:
+        assert detector.running
+
+
 def test_kafka_that_is_not_there(model, kafka):
     with pytest.raises(ids_py.KafkaError, match="does not exist|Unknown topic"):
         Detector(model, DetectorConfig(topic="absent", **kafka.connection)).start()
@@ -131,6 +153,8 @@ print(detector.running, flush=True)
     [
         "next(detector)",
         "detector.poll(100)",
+        "detector.poll(1e19)",
+        "detector.poll(float('inf'))",
         f"Producer(ProducerConfig(**kafka.connection)).run({str(FLOWS)!r})",
     ],
 )

@@ -6,10 +6,12 @@ import json
 import pickle
 import subprocess
 import sys
+from importlib import metadata
 
 import matplotlib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 
@@ -135,10 +137,48 @@ def test_rows_that_do_not_count_are_told(model, rows):
     with pytest.raises(SchemaMismatch, match="no labelled row"):
         evaluate(model, np.zeros((3, 42)))
     assert evaluate(model, np.zeros((3, 42)), ["Normal", " Backdoors ", "DoS"]).rows == 3
+    for n_threads in (0, -1):
+        with pytest.raises(ValueError, match="n_threads"):
+            evaluate(model, data, n_threads=n_threads)
     with pytest.raises(ValueError, match="2 labels for 3 rows"):
         evaluate(model, np.zeros((3, 42)), ["Normal", "DoS"])
     with pytest.raises(TypeError, match="labels are class names"):
         evaluate(model, np.zeros((1, 42)), [1])
+
+
+def test_labels_that_are_not_there(model, rows, tmp_path):
+    """No column is another thing than no value."""
+    flows = [{name: value for name, value in row.items() if name != "attack_cat"} for row in rows[:50]]
+    frame = pd.DataFrame(flows)
+    path, lines = tmp_path / "flows.csv", tmp_path / "flows.jsonl"
+    frame.to_csv(path, index=False)
+    lines.write_text("\n".join(json.dumps(flow) for flow in flows))
+    labels = [row["attack_cat"] for row in rows[:50]]
+    for data in (
+        frame,
+        pa.Table.from_pylist(flows),
+        pl.DataFrame(flows),
+        path,
+        lines,
+        ids_py.read_flows(path),
+    ):
+        with pytest.raises(
+            SchemaMismatch, match="has no column `attack_cat`, where the labels are"
+        ) as caught:
+            evaluate(model, data)
+        assert caught.value.columns == ("attack_cat",)
+        assert evaluate(model, data, labels).rows == 50
+    with pytest.raises(SchemaMismatch, match="no labelled row .* 50 no label"):
+        evaluate(model, frame.assign(attack_cat=None))
+
+
+def test_what_the_wheel_says():
+    wheel = metadata.distribution("ids-py")
+    spark = [line for line in wheel.requires or () if "extra == 'spark'" in line.replace('"', "'")]
+    # PySpark's own metadata does not ask for what mapInArrow imports.
+    assert any(line.startswith("pandas") for line in spark)
+    files = {path.name for path in wheel.files or ()}
+    assert {"LICENSE-MIT", "LICENSE-APACHE"} <= files
 
 
 def run(*arguments):
@@ -159,7 +199,7 @@ def test_the_command(model, tmp_path):
     measured = run("evaluate", "--model", SMALL, "--input", FLOWS, "--json", figures)
     assert "false alarms" in measured.stdout and json.loads(figures.read_text())["rows"] == 9000
     for arguments, code, message in [
-        (("inspect", "absent"), 1, "error: absent"),
+        (("inspect", "absent"), 1, "error: absent: No such file or directory"),
         (("score", "--model", SMALL, "--input", "README.md"), 1, "names no column"),
         (("score", "--model", SMALL, "--input", output, "--output", output), 1, "is the input"),
         (("evaluate", "--model", SMALL), 2, "--input"),

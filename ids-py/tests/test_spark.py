@@ -158,6 +158,17 @@ def test_dropped_rows_outside_of_spark(choosy, rows):
     assert caught.value.outcome == "dropped"
 
 
+def test_other_columns_may_go_by_any_name(spark, flows, model, scores):
+    """As the check on the driver, the executors look only at what the model takes."""
+    spark.conf.set("spark.sql.caseSensitive", "true")
+    try:
+        some = flows.limit(50).withColumn("ID", F.lit(7)).withColumn("Sintpkt", F.lit("no number"))
+        found = collected(ids_py.spark.transform(some, model), "rawPrediction")
+    finally:
+        spark.conf.unset("spark.sql.caseSensitive")
+    assert found["rawPrediction"] == bits(scores.raw_prediction[:50]).tolist()
+
+
 def test_an_empty_table_and_empty_partitions(flows, model):
     assert ids_py.spark.transform(flows.where("id < 0"), model).count() == 0
     assert ids_py.spark.transform(flows.limit(3).repartition(8), model).count() == 3

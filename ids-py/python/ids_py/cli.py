@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         # `ids-py score | head`: the reader has what it wanted. What is left must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (IdsError, OSError, ValueError) as error:
+    except OSError as error:
+        text = str(error) if error.filename is None else f"{os.fsdecode(error.filename)}: {error.strerror}"
+        print(f"error: {text}", file=sys.stderr)
+        return 1
+    except (IdsError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

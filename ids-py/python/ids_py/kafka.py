@@ -31,6 +31,10 @@ from . import _ids
 __all__ = ["Detector", "DetectorConfig", "EmbeddedKafka", "Producer", "ProducerConfig", "Sent"]
 
 
+#: Longest wait for a detector to join its group, in seconds.
+_JOIN_WAIT = 30.0
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProducerConfig:
     """How flows arrive, and where they go. A value that cannot work raises `ConfigError` when a producer is made.
@@ -131,8 +135,9 @@ class Detector:
         self._inner = _ids.Detector(model, **_settings(self.config))
 
     def start(self) -> None:
-        """Starts, and waits until the consumer group is joined. Raises `KafkaError` where it cannot."""
-        self._inner.start()
+        """Starts, and waits until the consumer group is joined. Raises `KafkaError` where Kafka or a topic is out of
+        reach, and where the group is not joined within 30 seconds; it does not run then."""
+        self._inner.start(_JOIN_WAIT)
 
     def stop(self) -> None:
         """Stops: waits for acknowledgements and commits. Raises what ended the detector before its time."""

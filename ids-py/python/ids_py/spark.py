@@ -275,7 +275,9 @@ def _read(data: bytes) -> _ids.Model:
 
 def _score(model: _ids.Model, batch: pa.RecordBatch, *, keep: bool) -> pa.RecordBatch | pa.Table:
     """The batch with its scores. With `keep` every row, and why those without score have none."""
-    scores = model.score(batch, n_threads=1)
+    # Those that were looked at on the driver: others may go by names that the schema knows too.
+    inputs = [name for name in model.inputs if name in batch.schema.names]
+    scores = model.score(batch.select(inputs), n_threads=1)
     scored = scores.scored
     if not keep:
         for fault in scores.faults:

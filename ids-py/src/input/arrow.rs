@@ -14,11 +14,12 @@ use ids_core::decode::ColumnDecoder;
 use ids_core::rows::Slot;
 use ids_core::schema::ColumnKind;
 use ids_core::{FlowRecords, Schema};
+use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::input::AnyRecordBatch;
 
-use super::{Columns, wrong_type};
-use crate::errors::{self, DecodeError};
+use super::{Columns, no_labels, read_columns, wrong_type};
+use crate::errors::{self, DecodeError, SchemaMismatch};
 use crate::outputs::{Source, TILE, Tile};
 
 /// Record batches whose columns are found and checked.
@@ -41,10 +42,25 @@ impl ArrowRows {
         inputs: &[String],
         columns: Columns,
     ) -> PyResult<Self> {
-        let reader = data.extract::<AnyRecordBatch>()?.into_reader()?;
+        let py = data.py();
+        let no_table = |error: PyErr| {
+            if !error.is_instance_of::<PyValueError>(py) {
+                return error;
+            }
+            let found = data.get_type();
+            PyTypeError::new_err(format!(
+                "cannot read flows from {found}, which is no table: pass one with the columns that the model takes, e.g. \
+                 what its to_frame() gives ({error})"
+            ))
+        };
+        let reader = data.extract::<AnyRecordBatch>().and_then(AnyRecordBatch::into_reader).map_err(no_table)?;
         let arrow_schema = reader.schema();
         let failed = |error| DecodeError::new_err(format!("the Arrow stream failed: {error}"));
-        let batches = reader.collect::<Result<Vec<_>, _>>().map_err(failed)?;
+        let batches = reader.map(|batch| {
+            py.check_signals()?;
+            batch.map_err(failed)
+        });
+        let batches = batches.collect::<PyResult<Vec<_>>>()?;
         Self::new(&arrow_schema, batches, Arc::clone(schema), inputs, columns, "the Arrow table")
     }
 
@@ -57,7 +73,11 @@ impl ArrowRows {
         columns: Columns,
         source: &str,
     ) -> PyResult<Self> {
-        let names: Vec<_> = arrow_schema.fields().iter().map(|field| field.name()).collect();
+        // Columns that are not read have no name here, so that two of them may have one name.
+        let is_read = read_columns(&schema, inputs, columns);
+        let named = |name| if schema.position(name).is_some_and(|position| is_read[position]) { name } else { "" };
+        let names: Vec<_> = arrow_schema.fields().iter().map(|field| named(field.name())).collect();
+        refuse_twins(&names, &schema, source)?;
         let decoder = ColumnDecoder::new(Arc::clone(&schema), inputs, &names, source).map_err(errors::core)?;
         let mut chosen = Vec::new();
         for (column, position) in decoder.positions().iter().enumerate() {
@@ -78,6 +98,10 @@ impl ArrowRows {
                 }
                 chosen.push((column, position));
             }
+        }
+        let label = schema.labels().and_then(|labels| schema.position(&labels.column));
+        if columns == Columns::Label && label.is_some_and(|label| !decoder.positions().contains(&Some(label))) {
+            return Err(no_labels(&schema, source));
         }
         let mut n_rows = 0;
         let mut firsts = Vec::with_capacity(batches.len());
@@ -117,6 +141,25 @@ impl Source for ArrowRows {
         let bad = errors.into_iter().map(|error| (error.record as usize, error)).collect();
         Tile { n_rows: end - start, range: 0..records.len(), records, bad }
     }
+}
+
+/// # Errors
+/// Names the columns that are there twice, maybe by two of their names.
+fn refuse_twins(names: &[&str], schema: &Schema, source: &str) -> PyResult<()> {
+    let mut seen: Vec<Option<&str>> = vec![None; schema.columns().len()];
+    let mut twins = Vec::new();
+    for &name in names {
+        let Some(position) = schema.position(name) else { continue };
+        if let Some(first) = seen[position].replace(name) {
+            twins.push((first, name));
+        }
+    }
+    let Some(&(first, second)) = twins.first() else { return Ok(()) };
+    let also = if first == second { String::new() } else { format!(", as `{first}` too") };
+    let mut columns: Vec<_> = twins.into_iter().flat_map(|(first, second)| [first, second]).collect();
+    columns.dedup();
+    let columns: Vec<_> = columns.into_iter().map(str::to_owned).collect();
+    Err(SchemaMismatch::new_err((format!("{source}: the column `{second}` is there twice{also}"), columns)))
 }
 
 /// Whether values of the Arrow type can stand in a column of that kind.

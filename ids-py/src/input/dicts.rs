@@ -12,6 +12,7 @@ use pyo3::types::{PyBool, PyDict, PyFloat, PyInt, PyString};
 
 use super::{Columns, Records};
 use crate::errors;
+use crate::outputs::TILE;
 
 /// Reads dictionaries into records.
 pub(crate) struct DictReader {
@@ -111,6 +112,9 @@ pub(super) fn read_all<'py>(
     let mut records = FlowRecords::new(Arc::clone(schema));
     let mut bad = Vec::new();
     for (row, item) in items.enumerate() {
+        if row % TILE == 0 {
+            item.py().check_signals()?;
+        }
         let Ok(dict) = item.cast::<PyDict>() else {
             return Err(PyTypeError::new_err(format!("item {row} is {}, not a dict of a flow", item.get_type())));
         };

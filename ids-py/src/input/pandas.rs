@@ -6,28 +6,17 @@ use std::sync::Arc;
 use arrow_array::types::Int64Type;
 use arrow_array::{ArrayRef, DictionaryArray, Float64Array, Int64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_buffer::NullBuffer;
-use arrow_schema::{DataType, Field, Schema as ArrowSchema};
+use arrow_schema::{Field, Schema as ArrowSchema};
 use ids_core::Schema;
 use ids_core::schema::ColumnKind;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString};
 
-use super::{ArrowRows, Columns, wrong_type};
+use super::{ArrowRows, Columns, aligned, read_columns, wrong_type};
 use crate::errors::{DecodeError, mismatch};
 
 const SOURCE: &str = "the DataFrame";
-
-/// Whether `data` is a DataFrame of a pandas that is imported already: else it cannot be one.
-pub(super) fn is_frame(data: &Bound<'_, PyAny>) -> PyResult<bool> {
-    let modules = data.py().import("sys")?.getattr("modules")?;
-    let Ok(pandas) = modules.get_item("pandas") else { return Ok(false) };
-    match pandas.getattr("DataFrame") {
-        Ok(class) => data.is_instance(&class),
-        // It is being imported.
-        Err(_) => Ok(false),
-    }
-}
 
 /// Reads the columns of a DataFrame that the model takes.
 pub(super) fn read(
@@ -37,6 +26,7 @@ pub(super) fn read(
     columns: Columns,
 ) -> PyResult<ArrowRows> {
     let n_rows = frame.len()?;
+    let is_read = read_columns(&schema, inputs, columns);
     let mut fields = Vec::new();
     let mut arrays: Vec<ArrayRef> = Vec::new();
     for (place, label) in frame.getattr("columns")?.try_iter()?.enumerate() {
@@ -45,26 +35,17 @@ pub(super) fn read(
             continue;
         };
         let Some(position) = schema.position(&name) else { continue };
+        if !is_read[position] {
+            continue;
+        }
         let column = &schema.columns()[position];
-        let is_read = match column.kind {
-            ColumnKind::Number | ColumnKind::Integer | ColumnKind::Category => {
-                columns == Columns::All || is_wanted(&schema, inputs, position)
-            }
-            ColumnKind::Label => columns != Columns::Inputs,
-            ColumnKind::Identifier => columns == Columns::All,
-        };
-        let (data_type, array): (_, ArrayRef) = if is_read {
-            let series = frame.getattr("iloc")?.get_item((pyo3::types::PySlice::full(frame.py()), place))?;
-            let array = if column.kind.is_number() {
-                numbers(&series, &column.name, &schema)?
-            } else {
-                texts(&series, &column.name, column.kind, &schema)?
-            };
-            (array.data_type().clone(), array)
+        let series = frame.getattr("iloc")?.get_item((pyo3::types::PySlice::full(frame.py()), place))?;
+        let array = if column.kind.is_number() {
+            numbers(&series, &column.name, &schema)?
         } else {
-            (DataType::Null, Arc::new(arrow_array::NullArray::new(n_rows)))
+            texts(&series, &column.name, column.kind, &schema)?
         };
-        fields.push(Field::new(name, data_type, true));
+        fields.push(Field::new(name, array.data_type().clone(), true));
         arrays.push(array);
     }
     let arrow_schema = Arc::new(ArrowSchema::new(fields));
@@ -74,20 +55,15 @@ pub(super) fn read(
     ArrowRows::new(&arrow_schema, vec![batch], schema, inputs, columns, SOURCE)
 }
 
-/// Whether the model's inputs may follow from the column at `position`.
-fn is_wanted(schema: &Schema, inputs: &[String], position: usize) -> bool {
-    inputs.iter().filter_map(|input| schema.position(input)).any(|input| {
-        let derive = schema.columns()[input].derive.iter();
-        let mut operands = derive.flat_map(ids_core::schema::Derivation::operands);
-        input == position || operands.any(|operand| schema.position(operand) == Some(position))
-    })
-}
-
 fn numbers(series: &Bound<'_, PyAny>, name: &str, schema: &Schema) -> PyResult<ArrayRef> {
     let py = series.py();
     let dtype = series.getattr("dtype")?;
     let kind: String = dtype.getattr("kind").and_then(|kind| kind.extract()).unwrap_or_default();
     if !["f", "i", "u"].contains(&kind.as_str()) {
+        // pandas makes a column of None, and one of no rows, one of objects.
+        if kind == "O" && series.call_method0("isna")?.call_method0("all")?.is_truthy()? {
+            return Ok(Arc::new(arrow_array::NullArray::new(series.len()?)));
+        }
         return Err(wrong_type(name, &dtype.str()?.to_string(), true, SOURCE, schema));
     }
     let is_numpy = dtype.is_instance(&py.import("numpy")?.getattr("dtype")?)?;
@@ -138,6 +114,7 @@ fn texts(series: &Bound<'_, PyAny>, name: &str, kind: ColumnKind, schema: &Schem
 
 /// The elements of a NumPy array [n], which need not lie side by side.
 fn vector<T: numpy::Element + Clone>(array: &Bound<'_, PyAny>) -> PyResult<Vec<T>> {
-    let array = array.cast::<PyArray1<T>>()?.try_readonly().map_err(|error| DecodeError::new_err(error.to_string()))?;
+    let array = aligned(array.cast::<PyArray1<T>>()?)?;
+    let array = array.try_readonly().map_err(|error| DecodeError::new_err(error.to_string()))?;
     Ok(array.as_array().to_vec())
 }
