@@ -287,6 +287,9 @@ fn the_settings_in_force_are_shown_without_secrets() {
         assert!(shown.contains(expected), "{expected} in {shown}");
     }
     assert!(!shown.contains("s3cret"), "{shown}");
+    std::fs::write(&file, "golden-rows = \"flows.csv\"\n").expect("writes");
+    let refused = fail("detector", &["--config", config]);
+    assert!(refused.contains("golden-verdicts"), "{refused}");
     // It is a configuration file itself.
     std::fs::write(&file, shown.replace("kafka = [\"sasl.password=(not shown)\"]\n", "")).expect("writes");
     succeed("detector", &["--config", config, "--print-config"]);

@@ -117,10 +117,20 @@ impl Connection {
             let secret = std::fs::read_to_string(path)
                 .map_err(|error| Error::Config(format!("the secret `{name}` in {path}: {error}")))?;
             // Editors end a file with a newline that is no part of the secret.
-            properties.push((name.clone(), secret.trim_end_matches(['\r', '\n']).to_owned()));
+            let secret = secret.trim_end_matches(['\r', '\n']);
+            // Refused here, because librdkafka's own refusal has the value in it.
+            if ClientConfig::new().set(name, secret).create_native_config().is_err() {
+                let detail =
+                    format!("the secret in {path}: librdkafka has no property `{name}`, or not with this value");
+                return Err(Error::Config(detail));
+            }
+            properties.push((name.clone(), secret.to_owned()));
         }
         for (name, value) in &properties {
-            if name == "bootstrap.servers" || owned.iter().any(|(owned, _)| owned == name) {
+            if let Some((_, flag)) = BY_FLAG.iter().find(|(own, _)| own == name) {
+                return Err(Error::Config(format!("the property `{name}` is set by {flag}")));
+            }
+            if PROMISED.contains(&name.as_str()) || owned.iter().any(|(owned, _)| owned == name) {
                 let detail = format!("the property `{name}` cannot be set: that nothing is lost rests on it");
                 return Err(Error::Config(detail));
             }
@@ -132,6 +142,29 @@ impl Connection {
         Ok(config)
     }
 }
+
+/// Properties on which it rests that nothing is lost, by all their names; a client that needs them sets them.
+const PROMISED: [&str; 12] = [
+    "acks",
+    "request.required.acks",
+    "delivery.timeout.ms",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.gapless.guarantee",
+    "enable.idempotence",
+    "isolation.level",
+    "message.send.max.retries",
+    "message.timeout.ms",
+    "retries",
+    "transactional.id",
+];
+
+/// Properties that have a flag of their own.
+const BY_FLAG: [(&str, &str); 3] = [
+    ("bootstrap.servers", "--bootstrap-servers"),
+    ("group.id", "--group-id"),
+    ("group.instance.id", "--group-instance-id"),
+];
 
 /// Properties of a producer that never loses, doubles or reorders a message while it lives.
 pub(crate) const IDEMPOTENT: [(&str, &str); 2] = [("enable.idempotence", "true"), ("acks", "all")];
@@ -363,6 +396,14 @@ mod tests {
         connection.secrets.push(("sasl.password".into(), path.clone()));
         assert_eq!(connection.client_config().expect("a configuration").get("sasl.password"), Some("s3cret"));
         assert!(!format!("{connection:?}").contains("s3cret"));
+        // A name that librdkafka does not know, or a value that it does not take, is refused without the value.
+        for name in ["sasl.pasword", "sasl.mechanism", "ssl.key.pem", "linger.ms"] {
+            let secrets = vec![(name.to_owned(), path.clone())];
+            let wrong = Connection { secrets, ..Connection::new("127.0.0.1:9092") };
+            if let Err(error) = wrong.client_config() {
+                assert!(error.to_string().contains(name) && !error.to_string().contains("s3cret"), "{error}");
+            }
+        }
         drop(file);
         let error = connection.client_config().expect_err("no file").to_string();
         assert!(error.contains(&path) && error.contains("sasl.password"), "{error}");

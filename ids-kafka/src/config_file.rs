@@ -22,13 +22,16 @@ use clap::{Command, CommandFactory, FromArgMatches};
 pub fn parse<P: CommandFactory + FromArgMatches>(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<P, clap::Error> {
-    let arguments: Vec<_> = arguments.into_iter().collect();
+    let mut arguments: Vec<_> = arguments.into_iter().collect();
     // First only to learn where the file is; what is wrong with the rest is said the second time.
     let first = P::command().ignore_errors(true).try_get_matches_from(&arguments);
     let path = first.ok().and_then(|matches| matches.get_one::<std::path::PathBuf>("config").cloned());
     let mut command = P::command();
     if let Some(path) = path {
-        command = with_defaults(command, &path)?;
+        let lists;
+        (command, lists) = with_defaults(command, &path)?;
+        // Before the flags, so that these add to the list, and win where both name one thing.
+        arguments.splice(1.min(arguments.len())..1.min(arguments.len()), lists);
     }
     let mut matches = command.try_get_matches_from_mut(&arguments)?;
     if matches.try_get_one::<bool>("print_config").ok().flatten() == Some(&true) {
@@ -38,8 +41,10 @@ pub fn parse<P: CommandFactory + FromArgMatches>(
     P::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
 }
 
-/// Makes the values in the file at `path` the defaults of the command's arguments.
-fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Error> {
+/// Makes the values in the file at `path` the defaults of the command's arguments; of those that can be given more than once,
+/// arguments.
+fn with_defaults(mut command: Command, path: &Path) -> Result<(Command, Vec<OsString>), clap::Error> {
+    let mut lists = Vec::new();
     let mut refuse = |kind, detail: String| command.error(kind, format!("{}: {detail}", path.display()));
     let text = std::fs::read_to_string(path).map_err(|error| refuse(ErrorKind::Io, error.to_string()))?;
     let table: toml::Table =
@@ -62,9 +67,13 @@ fn with_defaults(mut command: Command, path: &Path) -> Result<Command, clap::Err
             }
             one => vec![as_argument(one)],
         };
-        command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
+        if takes_many {
+            lists.extend(values.iter().map(|value| format!("--{flag}={value}").into()));
+        } else {
+            command = command.mut_arg(id, |arg| arg.required(false).default_values(values));
+        }
     }
-    Ok(command)
+    Ok((command, lists))
 }
 
 /// The settings in force, as a configuration file; secrets given on the command line are not shown.
@@ -82,7 +91,9 @@ fn effective(command: &Command, matches: &clap::ArgMatches) -> String {
             continue;
         }
         let raw = matches.get_raw(id).into_iter().flatten();
-        let mut values: Vec<toml::Value> = raw.map(|value| shown(&value.to_string_lossy()).into()).collect();
+        // Of secrets the argument is the path of a file.
+        let show = if flag == "kafka-secret" { str::to_owned } else { shown };
+        let mut values: Vec<toml::Value> = raw.map(|value| show(&value.to_string_lossy()).into()).collect();
         match values.len() {
             0 => {}
             1 if !takes_many(argument) => drop(table.insert(flag.into(), values.remove(0))),
@@ -95,7 +106,9 @@ fn effective(command: &Command, matches: &clap::ArgMatches) -> String {
 /// A value, without what is secret in a property `name=secret`.
 fn shown(value: &str) -> String {
     match value.split_once('=') {
-        Some((name, _)) if name.ends_with("password") || name.ends_with(".pem") || name.contains("secret") => {
+        Some((name, _))
+            if ["password", "passphrase", "secret", ".pem", "jaas"].iter().any(|part| name.contains(part)) =>
+        {
             format!("{name}=(not shown)")
         }
         _ => value.to_owned(),
@@ -150,11 +163,16 @@ mod tests {
         let replay = parse_with(file, &["--rate", "70"]).expect("parses");
         assert_eq!((replay.load.rate.get(), replay.topic.as_str(), replay.load.seed), (70.0, "flows", 7));
         assert_eq!(replay.connection.properties.len(), 2);
+        // A list is added to.
+        let replay = parse_with(file, &["--kafka", "linger.ms=2"]).expect("parses");
+        let values: Vec<_> = replay.connection.properties.iter().map(|(_, value)| value.as_str()).collect();
+        assert_eq!(values, ["a", "1", "2"]);
     }
 
     #[test]
     fn properties_are_a_list_or_a_table() {
-        let expected = parse_with("kafka = ['client.rack=a', 'linger.ms=1']", &[]).expect("parses").connection.properties;
+        let expected =
+            parse_with("kafka = ['client.rack=a', 'linger.ms=1']", &[]).expect("parses").connection.properties;
         for file in ["[kafka]\nclient.rack = 'a'\nlinger.ms = 1", "[kafka]\n'client.rack' = 'a'\n'linger.ms' = 1"] {
             assert_eq!(parse_with(file, &[]).expect("parses").connection.properties, expected);
         }

@@ -26,7 +26,7 @@ const DRAIN: Duration = Duration::from_secs(20);
 
 /// Detect attacks in a stream of network flows: a whole pipeline in one process, for a few seconds.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 struct Cli {
     /// How long flows are sent.
     #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..))]

@@ -3,11 +3,11 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 use ids_core::Model;
 use ids_examples::load_model;
@@ -22,7 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Detect attacks in the flows of a Kafka topic.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 #[command(after_help = "A flag wins over its environment variable, that over the configuration file.\n\n\
     Example:\n  detector --model models/unsw-nb15 --topic demo --class-threshold DoS=0.8")]
 struct Cli {
@@ -62,7 +62,12 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> Result<()> {
-    let golden = cli.golden_rows.zip(cli.golden_verdicts).map(|(flows, verdicts)| GoldenRows::new(flows, verdicts));
+    let golden = match (cli.golden_rows, cli.golden_verdicts) {
+        (Some(flows), Some(verdicts)) => Some(GoldenRows::new(flows, verdicts)),
+        (None, None) => None,
+        // clap does not see what a configuration file leaves out.
+        _ => bail!("golden-rows and golden-verdicts go together: one of them is missing"),
+    };
     let source = Source { path: cli.model.clone(), schema: cli.schema, golden };
     let model = source.load()?;
     let (version, topic) = (model.version().to_owned(), cli.detector.topic.clone());
@@ -132,7 +137,10 @@ impl Source {
 
 /// Loads the model again and offers it; the one before serves on where it is refused.
 fn reload(handle: Handle, source: Source) -> Arc<admin::Reload> {
+    // One at a time: a load that began before another must not end after it.
+    let alone = Mutex::new(());
     Arc::new(move || {
+        let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
         let model = source.load().map_err(|error| {
             let reason = format!("{error:#}");
             handle.refuse(&reason);

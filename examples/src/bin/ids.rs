@@ -21,7 +21,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 /// Score network flows with the random forest that PySpark saved.
 #[derive(Parser)]
-#[command(version, about, arg_required_else_help = true)]
+#[command(version, arg_required_else_help = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -21,7 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Replay labelled network flows into a Kafka topic, as JSON, at a Poisson rate with Pareto bursts.
 #[derive(Parser)]
-#[command(version, about)]
+#[command(version)]
 #[command(after_help = "A flag wins over its environment variable, that over the configuration file.\n\n\
     Example:\n  producer --flows flows.csv --rate 5000 --burst-prob 0.2 --malformed 0.01")]
 struct Cli {
