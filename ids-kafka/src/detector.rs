@@ -40,7 +40,9 @@ const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while there are records on their way, whose verdicts wait to be sent.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
 /// Most records on their way before no more are taken: bounds memory while Kafka does not acknowledge.
-const MOST_OPEN: usize = 16 * BATCH_RECORDS;
+const MOST_OPEN: usize = 8 * BATCH_RECORDS;
+/// Bytes of a header of ours, at most.
+const LONGEST_HEADER: usize = 256;
 const TOPIC_WAIT: Duration = Duration::from_secs(4);
 const REQUEST_WAIT: Duration = Duration::from_secs(10);
 const COMMIT_INTERVAL: Duration = Duration::from_secs(1);
@@ -238,11 +240,10 @@ impl Detector {
     /// failed for good: nothing after it is committed.
     pub fn run(&self, shutdown: &Shutdown) -> Result<()> {
         let (transactional_id, metrics) = (self.transactional_id(), &self.handle.metrics);
-        let outbox =
-            Outbox::new(&self.config.connection, &self.topics.dead_letters, transactional_id.as_deref(), metrics)?;
+        let (connection, flows) = (&self.config.connection, &self.topics.flows);
+        let outbox = Outbox::new(connection, &self.topics, transactional_id.as_deref(), metrics, &self.handle.health)?;
         let outbox = Arc::new(outbox);
         let consumer = Group::consumer(&self.config, &self.topics, &outbox, metrics)?;
-        let (connection, flows) = (&self.config.connection, &self.topics.flows);
         let beat = || self.handle.beat();
         if !reach::wait_for(consumer.client(), connection, flows, outbox.refusal(), shutdown, beat)? {
             return Ok(());
@@ -259,7 +260,7 @@ impl Detector {
             let (due, dues) = mpsc::sync_channel(1);
             let consumer = &consumer;
             scope.spawn(move || dues.iter().for_each(|()| group.commit(consumer)));
-            self.consume(consumer, &outbox, &widths, &due, shutdown)
+            self.consume(consumer, &outbox, &widths, &due, shutdown).inspect_err(|_| group.break_off())
         })?;
         self.handle.health.end();
         match group.settle(&consumer, Instant::now() + SHUTDOWN_WAIT)? {
@@ -293,7 +294,7 @@ impl Detector {
                 metrics.model_reloads.add(1);
                 tracing::info!(model = scoring.model.version(), "another model scores from here on");
             }
-            let is_full = n_open >= MOST_OPEN;
+            let is_full = n_open >= MOST_OPEN || outbox.is_full();
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
                 group.pause(consumer, is_full)?;
@@ -302,7 +303,8 @@ impl Detector {
             let wait = if n_open == 0 { IDLE_WAIT } else { BUSY_WAIT };
             let to_fill = if n_open < BATCH_RECORDS { Duration::ZERO } else { BATCH_WAIT };
             let batch = next_batch(consumer, &mut scoring.decoder, records, wait, to_fill)?;
-            self.count(&batch, &mut expected);
+            group.check()?;
+            self.count(&batch, group, &mut expected);
             if !batch.messages.is_empty() {
                 let ticket = group.ticket()?;
                 let (verdicts, reach) = self.speak(&batch, &mut scoring, outbox, &ticket, widths)?;
@@ -362,12 +364,13 @@ impl Detector {
     }
 
     /// Counts the records of a batch, and offsets that were passed over.
-    fn count(&self, batch: &Batch<'_>, expected: &mut Offsets) {
+    fn count(&self, batch: &Batch<'_>, group: &Group, expected: &mut Offsets) {
         // What another member consumed meanwhile is no gap.
         expected.retain(|partition, _| !batch.revoked.contains(partition));
         for Consumed { message, .. } in batch.messages.iter().filter(|consumed| !consumed.is_revoked) {
             self.handle.metrics.records.add(1);
             let next = expected.insert(message.partition(), message.offset() + 1);
+            let next = next.or_else(|| group.take_start(message.partition()));
             // A smaller offset is a record seen again after a rebalance: no gap.
             let gap = next.map_or(0, |next| message.offset() - next).max(0);
             self.handle.metrics.offset_gaps.add(gap as u64);
@@ -481,7 +484,7 @@ fn next_batch<'a>(
                 if messages.is_empty() {
                     deadline = Instant::now() + to_fill;
                 }
-                n_bytes += message.payload_len();
+                n_bytes += message.key_len() + message.payload_len();
                 let decoded = decoder.decode(message.offset() as u64, message.payload(), &mut records);
                 messages.push(Consumed { message, error: decoded.err(), is_revoked: false });
             }
@@ -509,9 +512,11 @@ fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
     }
 }
 
-/// The headers of a flow that travel on with what is said of it.
+/// The headers of a flow that travel on with what is said of it. A long one is none of ours, and would travel on into each verdict.
 fn own_headers(message: &BorrowedMessage<'_>) -> Option<OwnedHeaders> {
-    let passed_on = message.headers()?.iter().filter(|header| headers::PASSED_ON.contains(&header.key));
+    let passed_on = message.headers()?.iter().filter(|header| {
+        headers::PASSED_ON.contains(&header.key) && header.value.is_none_or(|value| value.len() <= LONGEST_HEADER)
+    });
     Some(passed_on.fold(OwnedHeaders::new(), OwnedHeaders::insert))
 }
 

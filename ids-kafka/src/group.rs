@@ -1,6 +1,7 @@
 //! A member of the consumer group: where partitions are taken up, how they are handed over, what is committed.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +14,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use crate::config::{Delivery, DetectorConfig, Resume, Topics, set_defaults};
 use crate::error::{Error, Result};
-use crate::flight::{Flight, Reach, VerdictMessage, Verdicts};
+use crate::flight::{Flight, Offsets, Reach, VerdictMessage, Verdicts};
 use crate::metrics::DetectorMetrics;
 use crate::outbox::{Outbox, Outgoing, Ticket, lock};
 use crate::resume::TailReader;
@@ -56,10 +57,15 @@ pub(crate) struct Group {
     committing: Mutex<()>,
     /// Partitions that are ours.
     assigned: Mutex<BTreeSet<i32>>,
+    /// Where partitions were taken up, until their first record comes.
+    starts: Mutex<Offsets>,
     /// Partitions of which what has been consumed and not spoken of is no longer ours to speak of.
     revoked: Mutex<BTreeSet<i32>>,
     metrics: Arc<DetectorMetrics>,
+    /// Of a callback, for the loop.
     failure: Mutex<Option<Error>>,
+    /// Once something has failed nothing more is sent or committed: what came after it would hide it.
+    is_broken: AtomicBool,
 }
 
 /// How what is promised of each record is kept.
@@ -90,7 +96,7 @@ impl ConsumerContext for Group {
         let is_cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
         let outcome = match error {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                // Assigned in any case, or the group waits; a failure ends the loop before it scores a record.
+                // Assigned in any case, or the group waits; a failure ends the loop before a record is spoken of.
                 if let Err(error) = self.take_up(consumer, partitions) {
                     self.fail(error);
                 }
@@ -144,33 +150,47 @@ impl Group {
             promise,
             committing: Mutex::default(),
             assigned: Mutex::default(),
+            starts: Mutex::default(),
             revoked: Mutex::default(),
             metrics: Arc::clone(metrics),
             failure: Mutex::default(),
+            is_broken: AtomicBool::default(),
         };
         client.create_with_context(group).map_err(Error::kafka("creating a consumer"))
     }
 
     /// Sets the offsets at which `partitions` are taken up: see [`resume`](crate::resume).
     fn take_up(&self, consumer: &GroupConsumer, partitions: &mut TopicPartitionList) -> Result<()> {
-        let Promise::AtLeastOnce { tails: Some(tails), .. } = &self.promise else { return Ok(()) };
+        // In transactions the offsets that are committed are the only ones that say what is done.
+        let Promise::AtLeastOnce { tails, .. } = &self.promise else { return Ok(()) };
         let numbers = numbers(partitions);
         if numbers.is_empty() {
             return Ok(());
         }
         let committed = consumer.committed_offsets(partitions.clone(), REQUEST_WAIT);
         let committed = committed.map_err(Error::kafka("reading committed offsets"))?;
-        for (partition, next) in lock(tails).next_offsets(&numbers)? {
-            let known = committed.find_partition(&self.topics.flows, partition).map(|element| element.offset());
-            let start = match known {
-                Some(Offset::Offset(committed)) => committed.max(next),
-                _ => next,
-            };
-            tracing::info!(partition, start, committed = ?known, "taken up after its last verdict");
-            let set = partitions.set_partition_offset(&self.topics.flows, partition, Offset::Offset(start));
-            set.map_err(Error::kafka("setting the offset of a partition"))?;
+        let known = committed.elements().into_iter().filter_map(|element| match element.offset() {
+            Offset::Offset(offset) => Some((element.partition(), offset)),
+            _ => None,
+        });
+        let mut starts: Offsets = known.collect();
+        if let Some(tails) = tails {
+            for (partition, next) in lock(tails).next_offsets(&numbers)? {
+                let committed = starts.get(&partition).copied();
+                let start = committed.map_or(next, |committed| committed.max(next));
+                tracing::info!(partition, start, ?committed, "taken up after its last verdict");
+                let set = partitions.set_partition_offset(&self.topics.flows, partition, Offset::Offset(start));
+                set.map_err(Error::kafka("setting the offset of a partition"))?;
+                starts.insert(partition, start);
+            }
         }
+        lock(&self.starts).extend(starts);
         Ok(())
+    }
+
+    /// Where `partition` was taken up, the first time that it is asked for.
+    pub(crate) fn take_start(&self, partition: i32) -> Option<i64> {
+        lock(&self.starts).remove(&partition)
     }
 
     /// Hands partitions over cleanly: waits for what is on its way, commits it, lets go. What is not acknowledged in
@@ -180,6 +200,8 @@ impl Group {
         let is_lost = consumer.assignment_lost();
         tracing::info!(partitions = ?numbers(partitions), is_lost, "handing partitions over");
         let outcome = match &self.promise {
+            // Others need not wait until the coordinator does it; if it fails, it does.
+            Promise::ExactlyOnce(transaction) if self.is_broken() => lock(transaction).abort().map(drop).or(Ok(())),
             Promise::AtLeastOnce { flight, .. } => {
                 let outcome =
                     if is_lost { Ok(()) } else { self.settle(consumer, Instant::now() + REVOKE_WAIT).map(drop) };
@@ -250,9 +272,11 @@ impl Group {
     /// # Errors
     /// Where a message has failed for good, or a callback before.
     pub(crate) fn advance(&self, consumer: &GroupConsumer) -> Result<usize> {
-        if let Some(error) = lock(&self.failure).take() {
-            return Err(error);
-        }
+        self.check()?;
+        self.advance_all(consumer).inspect_err(|_| self.break_off())
+    }
+
+    fn advance_all(&self, consumer: &GroupConsumer) -> Result<usize> {
         match &self.promise {
             Promise::AtLeastOnce { flight, .. } => {
                 self.outbox.resend()?;
@@ -270,8 +294,26 @@ impl Group {
         }
     }
 
+    /// # Errors
+    /// Where a callback has failed.
+    pub(crate) fn check(&self) -> Result<()> {
+        lock(&self.failure).take().map_or(Ok(()), Err)
+    }
+
+    /// Has nothing more sent or committed: what is not done is left to the next run.
+    pub(crate) fn break_off(&self) {
+        self.is_broken.store(true, Ordering::Release);
+    }
+
+    fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Acquire)
+    }
+
     /// Waits until everything is acknowledged, or until `deadline`, and commits; how many records are not.
     pub(crate) fn settle(&self, consumer: &GroupConsumer, deadline: Instant) -> Result<usize> {
+        if self.is_broken() {
+            return self.check().map(|()| 0);
+        }
         if matches!(self.promise, Promise::ExactlyOnce(_)) {
             return self.end_transaction(consumer).map(|()| 0);
         }
@@ -293,7 +335,7 @@ impl Group {
         // One at a time: what is known to be done before partitions are handed over is not committed after.
         let _alone = lock(&self.committing);
         let offsets = lock(flight).to_commit();
-        if offsets.is_empty() {
+        if offsets.is_empty() || self.is_broken() {
             return;
         }
         let mut list = TopicPartitionList::new();
@@ -340,7 +382,7 @@ impl Group {
     /// Goes back to what is committed, after an aborted transaction.
     fn rewind(&self, consumer: &GroupConsumer) -> Result<()> {
         self.metrics.commit_failures.add(1);
-        self.outbox.forgive();
+        self.outbox.forgive()?;
         let failed = |error| Error::kafka("going back to the committed offsets")(error);
         let committed = consumer.committed(REQUEST_WAIT).map_err(failed)?;
         tracing::warn!(offsets = ?committed, "a transaction was aborted; consuming again from the committed offsets");
@@ -359,7 +401,7 @@ impl Group {
     fn note_done(&self, reach: &Reach) {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         for timestamp_ms in &reach.timestamps_ms {
-            self.metrics.end_to_end_seconds.observe((now_ms - timestamp_ms).max(0) as f64 / 1000.0);
+            self.metrics.end_to_end_seconds.observe(now_ms.saturating_sub(*timestamp_ms).max(0) as f64 / 1000.0);
         }
         for (partition, next) in &reach.next {
             let last_ms = reach.last_ms.get(partition).copied().unwrap_or(now_ms);
@@ -374,6 +416,7 @@ impl Group {
     }
 
     fn fail(&self, error: Error) {
+        self.break_off();
         lock(&self.failure).get_or_insert(error);
     }
 }

@@ -12,25 +12,35 @@ use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Timestamp, TopicPartitionList};
 
-use crate::config::{Connection, IDEMPOTENT, set_defaults};
+use crate::config::{Connection, IDEMPOTENT, Topics, set_defaults};
 use crate::error::{Error, Result};
+use crate::headers;
+use crate::health::Health;
 use crate::metrics::DetectorMetrics;
 use crate::reach::Refusal;
 
-const DEFAULTS: [(&str, &str); 5] = [
+const DEFAULTS: [(&str, &str); 4] = [
     ("compression.type", "lz4"),
     ("linger.ms", "2"),
-    ("queue.buffering.max.kbytes", "16384"),
+    // Room for what may be open, see MOST_OPEN_BYTES, and for what is said of the batch after that.
+    ("queue.buffering.max.kbytes", "24576"),
     // What a record may be and still become a dead letter uncut, if the broker takes it.
     ("message.max.bytes", "10485760"),
-    // A broker that is away is waited for, however long: nothing is dropped.
-    ("message.timeout.ms", "0"),
 ];
+
+/// A broker that is away is waited for, however long: nothing is dropped.
+const PATIENT: [(&str, &str); 1] = [("message.timeout.ms", "0")];
+
+/// After a message of a partition that failed for good, none of those behind it is written. (A verdict says that all
+/// records before it are done.)
+const GAPLESS: [(&str, &str); 1] = [("enable.gapless.guarantee", "true")];
+
+/// Bytes that are not acknowledged, at which there is no room for more.
+pub(crate) const MOST_OPEN_BYTES: usize = 8 << 20;
 
 /// A transaction that cannot be ended is aborted by its coordinator after this; only then do others see what came
 /// after it.
-const TRANSACTIONAL_DEFAULTS: [(&str, &str); 2] =
-    [("transaction.timeout.ms", "30000"), ("message.timeout.ms", "30000")];
+const TRANSACTION: [(&str, &str); 2] = [("transaction.timeout.ms", "30000"), ("message.timeout.ms", "30000")];
 const TRANSACTION_INIT_WAIT: Duration = Duration::from_secs(60);
 const CONNECTION_WAIT: Duration = Duration::from_secs(2);
 
@@ -68,7 +78,9 @@ impl Ticket {
 
 /// What acknowledgements leave for the loop.
 struct Returned {
-    failure: Mutex<Option<(String, KafkaError)>>,
+    failure: Mutex<Option<Failure>>,
+    /// Of keys and values that are not acknowledged.
+    open_bytes: AtomicUsize,
     refusal: Refusal,
     /// Dead letters that the broker finds too large, to be cut and sent again.
     too_large: Mutex<Vec<(OwnedMessage, Arc<Ticket>)>>,
@@ -77,12 +89,45 @@ struct Returned {
     metrics: Arc<DetectorMetrics>,
 }
 
+/// A message that was not acknowledged.
+struct Failure {
+    topic: String,
+    error: KafkaError,
+    /// Whether sending the message again, in another transaction, would fail again.
+    is_final: bool,
+}
+
 impl Returned {
-    fn fail(&self, topic: &str, error: KafkaError) {
+    fn fail(&self, topic: &str, error: KafkaError, is_final: bool) {
         self.metrics.delivery_errors.add(1);
         tracing::error!(topic, %error, "a message failed");
-        lock(&self.failure).get_or_insert_with(|| (topic.to_owned(), error));
+        let mut failure = lock(&self.failure);
+        if failure.as_ref().is_none_or(|failure| is_final && !failure.is_final) {
+            *failure = Some(Failure { topic: topic.to_owned(), error, is_final });
+        }
     }
+}
+
+/// Whether Kafka refuses a message for what it is: another try would have the same answer.
+fn is_final(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::*;
+    let refusals = [
+        ClusterAuthorizationFailed,
+        InvalidMessage,
+        InvalidMessageSize,
+        InvalidRecord,
+        InvalidRequiredAcks,
+        InvalidTimestamp,
+        MessageSizeTooLarge,
+        PolicyViolation,
+        TopicAuthorizationFailed,
+        TransactionalIdAuthorizationFailed,
+        UnknownPartition,
+        UnknownTopic,
+        UnknownTopicOrPartition,
+        UnsupportedForMessageFormat,
+    ];
+    error.rdkafka_error_code().is_some_and(|code| refusals.contains(&code))
 }
 
 /// Receives acknowledgements.
@@ -103,18 +148,21 @@ impl ProducerContext for Acknowledgements {
     type DeliveryOpaque = Arc<Ticket>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, ticket: Arc<Ticket>) {
+        let (Ok(message) | Err((_, message))) = result;
+        self.returned.open_bytes.fetch_sub(message.key_len() + message.payload_len(), Ordering::Relaxed);
         match result {
             Ok(_) => ticket.acknowledge(),
             Err((error, message)) if is_too_large(error) && message.topic() == self.dead_letters => {
                 if self.is_transactional {
-                    self.returned.cuts.store(true, Ordering::Release);
-                    self.returned.fail(message.topic(), error.clone());
+                    // Where they are cut already there is nothing left to try.
+                    let was_cut = self.returned.cuts.swap(true, Ordering::AcqRel);
+                    self.returned.fail(message.topic(), error.clone(), was_cut);
                 } else {
                     lock(&self.returned.too_large).push((message.detach(), ticket));
                 }
             }
             // The ticket stays open, so what it covers is never committed.
-            Err((error, message)) => self.returned.fail(message.topic(), error.clone()),
+            Err((error, message)) => self.returned.fail(message.topic(), error.clone(), is_final(error)),
         }
     }
 }
@@ -123,18 +171,24 @@ fn is_too_large(error: &KafkaError) -> bool {
     error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge)
 }
 
-/// An idempotent producer that knows what is acknowledged.
+/// Idempotent producers that know what is acknowledged.
 pub(crate) struct Outbox {
+    /// Of alerts and dead letters; of verdicts too in transactions, which have no gaps by themselves.
     producer: ThreadedProducer<Acknowledgements>,
+    /// Of verdicts: a producer without gaps ends at the first message that is refused, and a dead letter that is too large
+    /// may be.
+    verdicts: Option<ThreadedProducer<Acknowledgements>>,
     returned: Arc<Returned>,
-    dead_letters: String,
-    is_transactional: bool,
+    topics: Topics,
+    health: Arc<Health>,
 }
 
 /// What is kept of the value of a dead letter that the broker finds too large.
 const CUT_BYTES: usize = 256 << 10;
 /// Header with the full length of a value that was cut.
 const CUT_FROM: &str = "ids.cut_from_bytes";
+/// Header with the number of the record's headers that were left out.
+const CUT_HEADERS: &str = "ids.cut_headers";
 
 /// A message to send.
 pub(crate) struct Outgoing<'a> {
@@ -146,45 +200,59 @@ pub(crate) struct Outgoing<'a> {
 }
 
 impl Outbox {
-    /// A producer; messages to the topic `dead_letters` may be cut. With a transactional id,
+    /// Producers to `topics`; dead letters may be cut. With a transactional id,
     /// [`init_transactions`](Self::init_transactions) comes before all else.
     pub(crate) fn new(
         connection: &Connection,
-        dead_letters: &str,
+        topics: &Topics,
         transactional_id: Option<&str>,
         metrics: &Arc<DetectorMetrics>,
+        health: &Arc<Health>,
     ) -> Result<Self> {
-        let mut config = connection.client(&IDEMPOTENT)?;
-        let is_transactional = transactional_id.is_some();
-        if let Some(id) = transactional_id {
-            config.set("transactional.id", id);
-            set_defaults(&mut config, &TRANSACTIONAL_DEFAULTS);
-        }
-        set_defaults(&mut config, &DEFAULTS);
         let returned = Arc::new(Returned {
             failure: Mutex::default(),
+            open_bytes: AtomicUsize::new(0),
             refusal: Refusal::default(),
             too_large: Mutex::default(),
             cuts: AtomicBool::default(),
             metrics: Arc::clone(metrics),
         });
-        let dead_letters = dead_letters.to_owned();
-        let context =
-            Acknowledgements { returned: Arc::clone(&returned), dead_letters: dead_letters.clone(), is_transactional };
-        let producer: ThreadedProducer<_> =
-            config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
-        Ok(Self { producer, returned, dead_letters, is_transactional })
+        let create = |properties: &[(&str, &str)]| -> Result<ThreadedProducer<_>> {
+            let mut config = connection.client(&IDEMPOTENT)?;
+            set_defaults(&mut config, properties);
+            set_defaults(&mut config, &DEFAULTS);
+            let context = Acknowledgements {
+                returned: Arc::clone(&returned),
+                dead_letters: topics.dead_letters.clone(),
+                is_transactional: transactional_id.is_some(),
+            };
+            config.create_with_context(context).map_err(Error::kafka("creating a producer"))
+        };
+        let (producer, verdicts) = match transactional_id {
+            Some(id) => (create(&[&TRANSACTION[..], &[("transactional.id", id)]].concat())?, None),
+            None => (create(&PATIENT)?, Some(create(&[PATIENT, GAPLESS].concat())?)),
+        };
+        Ok(Self { producer, verdicts, returned, topics: topics.clone(), health: Arc::clone(health) })
+    }
+
+    fn is_transactional(&self) -> bool {
+        self.verdicts.is_none()
+    }
+
+    /// Whether so much is not acknowledged that more should wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.returned.open_bytes.load(Ordering::Relaxed) >= MOST_OPEN_BYTES
     }
 
     /// Fences the producer that had the transactional id before; what it left open is aborted. Nothing to do where
     /// there are no transactions.
     pub(crate) fn init_transactions(&self) -> Result<()> {
-        if !self.is_transactional {
+        if !self.is_transactional() {
             return Ok(());
         }
         // librdkafka asks for the coordinator where a connection is up, and where none is it asks again half a second
         // later. This brings one up; what fails here fails below.
-        let _ = self.producer.client().fetch_metadata(Some(&self.dead_letters), CONNECTION_WAIT);
+        let _ = self.producer.client().fetch_metadata(Some(&self.topics.dead_letters), CONNECTION_WAIT);
         self.producer.init_transactions(TRANSACTION_INIT_WAIT).map_err(Error::kafka("starting transactions"))
     }
 
@@ -220,16 +288,22 @@ impl Outbox {
     }
 
     /// Forgets failures of a transaction that was aborted.
-    pub(crate) fn forgive(&self) {
-        *lock(&self.returned.failure) = None;
+    ///
+    /// # Errors
+    /// Where trying again would fail again.
+    pub(crate) fn forgive(&self) -> Result<()> {
         lock(&self.returned.too_large).clear();
+        match lock(&self.returned.failure).take() {
+            Some(Failure { topic, error, is_final: true }) => Err(Error::Delivery { topic, error }),
+            _ => Ok(()),
+        }
     }
 
     /// Hands a message to librdkafka; waits while its queue is full.
     pub(crate) fn send(&self, message: Outgoing<'_>, ticket: &Arc<Ticket>) -> Result<()> {
         ticket.expect();
-        if message.topic == self.dead_letters && self.returned.cuts.load(Ordering::Acquire) {
-            return self.hand_over(cut(message), ticket);
+        if message.topic == self.topics.dead_letters && self.returned.cuts.load(Ordering::Acquire) {
+            return self.hand_over(cut(message).0, ticket);
         }
         self.hand_over(message, ticket)
     }
@@ -240,18 +314,31 @@ impl Outbox {
         record.headers = message.headers;
         record.key = message.key;
         record.payload = message.value;
+        let n_bytes = message.key.map_or(0, <[u8]>::len) + message.value.map_or(0, <[u8]>::len);
+        let producer = match &self.verdicts {
+            Some(verdicts) if message.topic == self.topics.verdicts => verdicts,
+            _ => &self.producer,
+        };
         loop {
-            match self.producer.send(record) {
+            // Counted before it can be acknowledged.
+            self.returned.open_bytes.fetch_add(n_bytes, Ordering::Relaxed);
+            let sent = producer.send(record);
+            if sent.is_err() {
+                self.returned.open_bytes.fetch_sub(n_bytes, Ordering::Relaxed);
+            }
+            match sent {
                 Ok(()) => return Ok(()),
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), returned)) => {
-                    if self.is_transactional && self.has_failed() {
+                    if self.is_transactional() && self.has_failed() {
                         return Ok(());
                     }
                     self.check()?;
+                    // Waiting for Kafka is no standstill.
+                    self.health.beat();
                     record = returned;
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((error, record)) if is_too_large(&error) && record.topic == self.dead_letters => {
+                Err((error, record)) if is_too_large(&error) && record.topic == self.topics.dead_letters => {
                     let (value, key) = (record.payload.map(<[u8]>::to_vec), record.key.map(<[u8]>::to_vec));
                     let (topic, partition) = (record.topic.to_owned(), record.partition.unwrap_or(0));
                     let now = Timestamp::NotAvailable;
@@ -260,8 +347,9 @@ impl Outbox {
                     return Ok(());
                 }
                 // The transaction has failed already, and will be aborted.
-                Err((error, record)) if self.is_transactional => {
-                    self.returned.fail(record.topic, error);
+                Err((error, record)) if self.is_transactional() => {
+                    let is_final = is_final(&error);
+                    self.returned.fail(record.topic, error, is_final);
                     return Ok(());
                 }
                 Err((error, record)) => {
@@ -276,19 +364,19 @@ impl Outbox {
     pub(crate) fn resend(&self) -> Result<()> {
         let returned = std::mem::take(&mut *lock(&self.returned.too_large));
         for (message, ticket) in returned {
-            let headers = message.headers().cloned().unwrap_or_default();
-            if headers.iter().any(|header| header.key == CUT_FROM) {
-                let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
-                return Err(Error::Delivery { topic: self.dead_letters.clone(), error });
-            }
             let whole = Outgoing {
-                topic: &self.dead_letters,
+                topic: &self.topics.dead_letters,
                 partition: message.partition(),
                 key: message.key(),
                 value: message.payload(),
-                headers: Some(headers),
+                headers: message.headers().cloned(),
             };
-            self.hand_over(cut(whole), &ticket)?;
+            let (cut, is_smaller) = cut(whole);
+            if !is_smaller {
+                let error = KafkaError::MessageProduction(RDKafkaErrorCode::MessageSizeTooLarge);
+                return Err(Error::Delivery { topic: self.topics.dead_letters.clone(), error });
+            }
+            self.hand_over(cut, &ticket)?;
         }
         Ok(())
     }
@@ -302,26 +390,37 @@ impl Outbox {
     pub(crate) fn check(&self) -> Result<()> {
         match &*lock(&self.returned.failure) {
             None => Ok(()),
-            Some((topic, error)) => Err(Error::Delivery { topic: topic.clone(), error: error.clone() }),
+            Some(Failure { topic, error, .. }) => Err(Error::Delivery { topic: topic.clone(), error: error.clone() }),
         }
     }
 }
 
-/// A dead letter, cut where it is large.
-fn cut(message: Outgoing<'_>) -> Outgoing<'_> {
+/// A dead letter without what makes it large: a large key, all but the start of a large value, and the record's headers where
+/// they are large. Whether there was anything to cut.
+fn cut(message: Outgoing<'_>) -> (Outgoing<'_>, bool) {
     let length = message.value.map_or(0, <[u8]>::len);
-    let key_length = message.key.map_or(0, <[u8]>::len);
-    if length <= CUT_BYTES && key_length <= CUT_BYTES {
-        return message;
+    let is_long = length > CUT_BYTES || message.key.is_some_and(|key| key.len() > CUT_BYTES);
+    let mut headers = message.headers.unwrap_or_default();
+    let size = |header: Header<'_, &[u8]>| header.key.len() + header.value.map_or(0, <[u8]>::len);
+    let is_crowded = headers.iter().map(size).sum::<usize>() > CUT_BYTES;
+    if is_crowded {
+        let is_own = |header: &Header<'_, &[u8]>| {
+            header.key.starts_with(headers::PREFIX) && !headers::PASSED_ON.contains(&header.key)
+        };
+        let own = headers.iter().filter(is_own).fold(OwnedHeaders::new(), OwnedHeaders::insert);
+        let n_left_out = headers.count() - own.count();
+        headers = own.insert(Header { key: CUT_HEADERS, value: Some(&n_left_out.to_string()) });
     }
-    Outgoing {
+    if is_long {
+        headers = headers.insert(Header { key: CUT_FROM, value: Some(&length.to_string()) });
+    }
+    let cut = Outgoing {
         key: message.key.filter(|key| key.len() <= CUT_BYTES),
-        value: message.value.map(|value| &value[..value.len().min(CUT_BYTES)]),
-        headers: Some(
-            message.headers.unwrap_or_default().insert(Header { key: CUT_FROM, value: Some(&length.to_string()) }),
-        ),
+        value: message.value.map(|value| &value[..length.min(CUT_BYTES)]),
+        headers: Some(headers),
         ..message
-    }
+    };
+    (cut, is_long || is_crowded)
 }
 
 /// A lock whose holder panicked still holds counts that are right: each update is one step.

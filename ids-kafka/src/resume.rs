@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Message;
 use rdkafka::{Offset, TopicPartitionList};
 
@@ -57,6 +57,11 @@ impl TailReader {
                 match self.consumer.fetch_watermarks(&self.verdicts, partition, REQUEST_WAIT) {
                     // A leader may be about to change.
                     Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(200)),
+                    Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownPartition) => {
+                        let detail =
+                            format!("it has no partition {partition}, as `{}` has: add partitions to it", self.flows);
+                        return Err(Error::Topic { topic: self.verdicts.clone(), detail });
+                    }
                     watermarks => break watermarks.map_err(Error::kafka(doing()))?,
                 }
             };
@@ -88,7 +93,7 @@ impl TailReader {
                 // librdkafka tries again by itself.
                 Some(Err(error)) if Instant::now() >= deadline => return Err(Error::kafka(doing())(error)),
                 None if Instant::now() >= deadline => {
-                    let error = KafkaError::MessageConsumption(rdkafka::types::RDKafkaErrorCode::OperationTimedOut);
+                    let error = KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut);
                     return Err(Error::kafka(doing())(error));
                 }
                 _ => {}

@@ -10,7 +10,8 @@ use ids_core::{Model, Schema};
 use ids_kafka::read::read_all;
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::{
-    Detector, DetectorConfig, DetectorMetrics, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics,
+    Delivery, Detector, DetectorConfig, DetectorMetrics, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown,
+    Topics,
 };
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCoordinator;
@@ -62,7 +63,7 @@ fn verdicts(kafka: &EmbeddedKafka) -> (BTreeSet<Vec<u8>>, usize) {
 fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
     const N: u64 = 24_000;
     /// Records on their way at which the loop pauses; a batch more may have been read before.
-    const MOST_OPEN: u64 = 16 * 1_024;
+    const MOST_OPEN: u64 = 8 * 1_024;
     let kafka = EmbeddedKafka::start(2).expect("starts");
     let topics = Topics::of("demo");
     kafka.create(&topics, 6).expect("creates topics");
@@ -169,6 +170,58 @@ fn errors_that_are_final_end_it_and_nothing_is_lost() {
         stop.request();
         running.join().expect("no panic").expect("stops cleanly");
         assert_eq!(verdicts(&kafka).1, 120, "{error:?}");
+    }
+}
+
+/// A verdict that is refused is the last one of its partition: the next run goes on after the furthest verdict, and what
+/// is missing before it would be missing for ever.
+#[test]
+fn after_a_verdict_that_is_refused_no_other_is_written() {
+    use RDKafkaRespErr::*;
+    const N: usize = 9_000;
+    for error in [RD_KAFKA_RESP_ERR_INVALID_RECORD, RD_KAFKA_RESP_ERR_POLICY_VIOLATION] {
+        let kafka = EmbeddedKafka::start(1).expect("starts");
+        kafka.create(&Topics::of("demo"), 1).expect("creates topics");
+        fill(&kafka, N as u64);
+        // No alerts: all that is sent are verdicts. One of the first requests is refused, and none after it.
+        let config = DetectorConfig {
+            alert_threshold: "1".parse().expect("a threshold"),
+            ..DetectorConfig::new(kafka.connection(), "demo")
+        };
+        kafka.cluster().request_errors(RDKafkaApiKey::Produce, &[RD_KAFKA_RESP_ERR_NO_ERROR, error]);
+        let detector = Detector::new(config, model()).expect("a detector");
+        let ended = detector.run(&Shutdown::new()).expect_err("it ends with an error");
+        assert!(matches!(ended, Error::Delivery { .. }), "{error:?}: {ended}");
+        let before = verdicts(&kafka);
+        assert!(before.1 < N, "nothing was refused");
+
+        let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), model()).expect("a detector");
+        let stop = Shutdown::new();
+        let flag = stop.clone();
+        let metrics = Arc::clone(detector.metrics());
+        let running = thread::spawn(move || detector.run(&flag));
+        wait_for("the rest is done", || acknowledged(&metrics) + before.1 as u64 >= N as u64);
+        stop.request();
+        running.join().expect("no panic").expect("stops cleanly");
+        let (keys, n) = verdicts(&kafka);
+        assert_eq!((keys.len(), n), (N, N), "{error:?}: {} were there before", before.1);
+    }
+}
+
+/// So it is exactly once: what another transaction would not mend ends the detector too.
+#[test]
+fn refusals_end_it_in_transactions_too() {
+    use RDKafkaRespErr::*;
+    for error in [RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, RD_KAFKA_RESP_ERR_INVALID_RECORD] {
+        let kafka = EmbeddedKafka::start(1).expect("starts");
+        kafka.create(&Topics::of("demo"), 2).expect("creates topics");
+        fill(&kafka, 120);
+        kafka.cluster().request_errors(RDKafkaApiKey::Produce, &[error; 100]);
+        let config =
+            DetectorConfig { delivery: Delivery::ExactlyOnce, ..DetectorConfig::new(kafka.connection(), "demo") };
+        let detector = Detector::new(config, model()).expect("a detector");
+        let ended = detector.run(&Shutdown::new()).expect_err("it ends with an error");
+        assert!(matches!(ended, Error::Delivery { .. }), "{error:?}: {ended}");
     }
 }
 

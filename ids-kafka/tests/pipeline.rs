@@ -17,7 +17,7 @@ use ids_kafka::{
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::message::{Message, OwnedMessage};
+use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer};
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -74,6 +74,10 @@ impl Running {
 }
 
 fn produce(kafka: &EmbeddedKafka, values: &[Option<Vec<u8>>]) {
+    produce_with(kafka, values, None);
+}
+
+fn produce_with(kafka: &EmbeddedKafka, values: &[Option<Vec<u8>>], headers: Option<&OwnedHeaders>) {
     let mut config = ClientConfig::new();
     config.set("bootstrap.servers", kafka.connection().bootstrap_servers).set("message.max.bytes", "10485760");
     let producer: BaseProducer = config.create().expect("a producer");
@@ -81,6 +85,7 @@ fn produce(kafka: &EmbeddedKafka, values: &[Option<Vec<u8>>]) {
         let key = format!("key-{i}");
         let mut record = BaseRecord::<[u8], [u8]>::to("demo").key(key.as_bytes()).partition(i as i32 % PARTITIONS);
         record.payload = value.as_deref();
+        record.headers = headers.cloned();
         producer.send(record).map_err(|(error, _)| error).expect("queues");
     }
     producer.flush(PATIENCE).expect("flushes");
@@ -361,6 +366,37 @@ fn a_dead_letter_that_is_too_large_is_cut_and_stops_nothing() {
     assert_eq!(header(&letters[0], "ids.cut_from_bytes"), Some("600000"));
     assert_eq!(letters[0].payload(), Some(&large[..256 << 10]));
     assert_eq!(header(&letters[0], "ids.kind"), Some("syntax"));
+}
+
+/// The record's own headers may be what is too large.
+#[test]
+fn a_dead_letter_with_too_many_headers_is_sent_without_them() {
+    let kafka = kafka();
+    let large = "x".repeat(10_000);
+    let headers =
+        (0..40).fold(OwnedHeaders::new(), |headers, _| headers.insert(Header { key: "theirs", value: Some(&large) }));
+    produce_with(&kafka, &[Some(b"{".to_vec())], Some(&headers));
+    let too_large = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE];
+    kafka.cluster().request_errors(RDKafkaApiKey::Produce, &too_large);
+    let running = Running::start(&kafka);
+    let letters = consume(&kafka, "demo.dlq", 1);
+    running.stop().expect("stops cleanly");
+    assert_eq!((letters.len(), letters[0].payload()), (1, Some(&b"{"[..])));
+    assert_eq!(header(&letters[0], "ids.cut_headers"), Some("40"));
+    assert_eq!((header(&letters[0], "ids.cut_from_bytes"), header(&letters[0], "theirs")), (None, None));
+    assert_eq!(header(&letters[0], "ids.kind"), Some("truncated"));
+}
+
+/// A dead letter that is too large whatever is left out ends the detector: it does not try for ever.
+#[test]
+fn a_dead_letter_that_is_refused_however_small_ends_it() {
+    let kafka = kafka();
+    produce(&kafka, &[Some(b"{".to_vec())]);
+    let too_large = [RDKafkaRespErr::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 20];
+    kafka.cluster().request_errors(RDKafkaApiKey::Produce, &too_large);
+    let detector = Detector::new(DetectorConfig::new(kafka.connection(), "demo"), model()).expect("a detector");
+    let error = detector.run(&Shutdown::new()).expect_err("it ends");
+    assert!(matches!(&error, Error::Delivery { topic, .. } if topic == "demo.dlq"), "{error}");
 }
 
 #[test]
