@@ -33,7 +33,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 test: toolchain format clippy deny kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
 
 .PHONY: test-long
-test-long: test spark-check parity spark-connect ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect
+test-long: test spark-check parity spark-connect wheel-test ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect, the release wheel
 	IDS_DAMAGE_TIMES=40 cargo test -p ids-core --test damage
 
 .PHONY: toolchain
@@ -92,6 +92,11 @@ dev-wheel: toolchain $(PYTHON) $(IDS)
 .PHONY: wheel
 wheel: toolchain $(PYTHON) ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
 	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
+
+.PHONY: wheel-test
+wheel-test: wheel kafka-jars ## Test ids-py from the wheel that `make wheel` builds
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
+	$(PYTHON) -m pytest -c ids-py/pyproject.toml ids-py/tests
 
 .PHONY: python-test
 python-test: dev-wheel kafka-jars ## Test ids-py as it is installed from its wheel: pytest (with Spark and Kafka), types, format

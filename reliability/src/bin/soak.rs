@@ -1,6 +1,6 @@
 //! `soak`: the scenarios at length, on real Kafka; figures go to target/reliability.json.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -93,7 +93,7 @@ fn run(cli: &Cli) -> Result<()> {
     }));
     plans.retain(|plan| plan.name.contains(&cli.only));
     let mut lab = Lab::start(if cli.single { Shape::Single } else { Shape::Full })?;
-    let (mut outcomes, mut n_failed) = (Vec::new(), 0);
+    let mut n_failed = 0;
     for (i, Plan { name, may_duplicate, run }) in plans.iter().enumerate() {
         let start = Instant::now();
         eprintln!("[{}/{}] {name}", i + 1, plans.len());
@@ -110,7 +110,7 @@ fn run(cli: &Cli) -> Result<()> {
                 eprintln!("  {load:?}");
             }
             let judged = scenario::judge(&outcome, *may_duplicate);
-            outcomes.push(outcome);
+            keep(&cli.output, &outcome)?;
             judged
         });
         if let Err(error) = judged {
@@ -118,10 +118,24 @@ fn run(cli: &Cli) -> Result<()> {
             eprintln!("  FAILED: {error:#}\n  logs are in {}", lab.keep_logs().display());
         }
     }
-    let json = serde_json::to_string_pretty(&outcomes)? + "\n";
-    std::fs::write(&cli.output, json).with_context(|| format!("cannot write {}", cli.output.display()))?;
     if n_failed > 0 {
         bail!("{n_failed} of {} scenarios failed", plans.len());
     }
     Ok(())
+}
+
+/// Writes `outcome` into the list at `path`, in the place of one of the same test and delivery.
+fn keep(path: &Path, outcome: &Outcome) -> Result<()> {
+    let mut list: Vec<serde_json::Value> = match std::fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is no list", path.display()))?,
+        Err(_) => Vec::new(),
+    };
+    let new = serde_json::to_value(outcome)?;
+    let is_same = |old: &serde_json::Value| old["test"] == new["test"] && old["delivery"] == new["delivery"];
+    match list.iter().position(is_same) {
+        Some(position) => list[position] = new,
+        None => list.push(new),
+    }
+    let json = serde_json::to_string_pretty(&list)? + "\n";
+    std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))
 }
