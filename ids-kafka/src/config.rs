@@ -397,12 +397,11 @@ mod tests {
         assert_eq!(connection.client_config().expect("a configuration").get("sasl.password"), Some("s3cret"));
         assert!(!format!("{connection:?}").contains("s3cret"));
         // A name that librdkafka does not know, or a value that it does not take, is refused without the value.
-        for name in ["sasl.pasword", "sasl.mechanism", "ssl.key.pem", "linger.ms"] {
+        for name in ["sasl.pasword", "linger.ms"] {
             let secrets = vec![(name.to_owned(), path.clone())];
             let wrong = Connection { secrets, ..Connection::new("127.0.0.1:9092") };
-            if let Err(error) = wrong.client_config() {
-                assert!(error.to_string().contains(name) && !error.to_string().contains("s3cret"), "{error}");
-            }
+            let error = wrong.client_config().expect_err(name).to_string();
+            assert!(error.contains(name) && !error.contains("s3cret"), "{error}");
         }
         drop(file);
         let error = connection.client_config().expect_err("no file").to_string();
