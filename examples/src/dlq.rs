@@ -73,46 +73,53 @@ struct Letter {
 /// Where Kafka cannot be reached, or refuses a message.
 pub fn run(command: &DlqCommand) -> Result<()> {
     match command {
-        DlqCommand::Count { which } => count(&which.read()?),
-        DlqCommand::List { which, limit } => list(&which.read()?, *limit),
+        DlqCommand::Count { which } => count(which),
+        DlqCommand::List { which, limit } => list(which, *limit),
         DlqCommand::Replay { which, to } => {
-            replay(&which.connection, &which.read()?, to.as_deref().unwrap_or(&which.topic))
+            let mut letters = Vec::new();
+            // All are read before the first is sent: one that fails again is a new dead letter in the topic that is read.
+            which.read(|letter| letters.push(letter))?;
+            replay(&which.connection, &letters, to.as_deref().unwrap_or(&which.topic))
         }
     }
 }
 
 impl Which {
-    fn read(&self) -> Result<Vec<Letter>> {
-        let mut letters = Vec::new();
+    fn read(&self, mut each: impl FnMut(Letter)) -> Result<()> {
         read_all(&self.connection, &Topics::of(&self.topic).dead_letters, |message| {
             let header =
                 |name: &str| message.headers().and_then(|all| headers::text(all, name)).unwrap_or("?").to_owned();
             let kind = header("ids.kind");
             if self.kind.as_ref().is_none_or(|wanted| *wanted == kind) {
                 let origin = format!("{}/{}/{}", header("ids.topic"), header("ids.partition"), header("ids.offset"));
-                letters.push(Letter { message: message.detach(), kind, origin });
+                each(Letter { message: message.detach(), kind, origin });
             }
         })?;
-        Ok(letters)
+        Ok(())
     }
 }
 
-fn count(letters: &[Letter]) -> Result<()> {
-    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
-    for letter in letters {
-        *kinds.entry(&letter.kind).or_default() += 1;
-    }
+fn count(which: &Which) -> Result<()> {
+    let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
+    which.read(|letter| *kinds.entry(letter.kind).or_default() += 1)?;
     let mut out = std::io::stdout().lock();
-    for (kind, n) in kinds {
+    for (kind, n) in &kinds {
         writeln!(out, "{kind:20} {n:10}")?;
     }
-    Ok(writeln!(out, "{:20} {:10}", "all", letters.len())?)
+    Ok(writeln!(out, "{:20} {:10}", "all", kinds.values().sum::<usize>())?)
 }
 
-fn list(letters: &[Letter], limit: usize) -> Result<()> {
+fn list(which: &Which, limit: usize) -> Result<()> {
     const SHOWN_BYTES: usize = 60;
+    let (mut letters, mut n) = (Vec::new(), 0);
+    which.read(|letter| {
+        n += 1;
+        if letters.len() < limit {
+            letters.push(letter);
+        }
+    })?;
     let mut out = std::io::stdout().lock();
-    for Letter { message, kind, origin } in letters.iter().take(limit) {
+    for Letter { message, kind, origin } in &letters {
         let all = message.headers().into_iter().flat_map(Headers::iter);
         let mut details = all.filter(|header| header.key == "ids.detail").filter_map(|header| header.value);
         let detail = String::from_utf8_lossy(details.next().unwrap_or_default()).into_owned();
@@ -120,22 +127,20 @@ fn list(letters: &[Letter], limit: usize) -> Result<()> {
         let value = value.map_or("null".into(), |value| value.escape_ascii().to_string());
         writeln!(out, "{origin}  {kind}  {detail}  {value}")?;
     }
-    if letters.len() > limit {
-        eprintln!("{} more: --limit {}", letters.len() - limit, letters.len());
+    if n > letters.len() {
+        eprintln!("{} more: --limit {n}", n - letters.len());
     }
     Ok(())
 }
 
 fn replay(connection: &Connection, letters: &[Letter], to: &str) -> Result<()> {
     const PATIENCE: Duration = Duration::from_secs(60);
-    if let Some(cut) = letters.iter().find(|letter| is_cut(letter)) {
-        bail!("the dead letter of {} was cut because it was too large: it cannot be sent as it was", cut.origin);
-    }
+    let (cut, whole): (Vec<_>, Vec<_>) = letters.iter().partition(|letter| is_cut(letter));
     let mut config = connection.client_config()?;
     config.set("enable.idempotence", "true").set("message.max.bytes", "10485760");
     let producer: BaseProducer<Failures> =
         config.create_with_context(Failures::default()).context("cannot create a producer")?;
-    for Letter { message, .. } in letters {
+    for Letter { message, .. } in &whole {
         // What the detector said of it is left out, what came with the record stays.
         let own = message
             .headers()
@@ -160,7 +165,14 @@ fn replay(connection: &Connection, letters: &[Letter], to: &str) -> Result<()> {
     if let Some(error) = producer.context().0.get() {
         return Err(error.clone()).with_context(|| format!("not everything was acknowledged by `{to}`"));
     }
-    writeln!(std::io::stdout(), "{} records sent to {to}", letters.len())?;
+    writeln!(std::io::stdout(), "{} records sent to {to}", whole.len())?;
+    if let Some(first) = cut.first() {
+        let n = cut.len();
+        bail!(
+            "{n} were cut because they were too large, and cannot be sent as they were; the first is of {}",
+            first.origin
+        );
+    }
     Ok(())
 }
 
@@ -181,5 +193,5 @@ impl ProducerContext for Failures {
 }
 
 fn is_cut(letter: &Letter) -> bool {
-    letter.message.headers().into_iter().flat_map(Headers::iter).any(|header| header.key == "ids.cut_from_bytes")
+    letter.message.headers().into_iter().flat_map(Headers::iter).any(|header| header.key == headers::CUT_FROM)
 }

@@ -7,8 +7,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ids_core::Model;
+use ids_kafka::read::read_all;
 use ids_kafka::{Detector, DetectorConfig, EmbeddedKafka, GoldenRows, Shutdown, Topics, exposition};
 use rdkafka::ClientConfig;
+use rdkafka::message::{Header, Headers, Message, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use serde_json::Value;
 
@@ -140,6 +142,43 @@ fn recon_proves_that_nothing_is_lost_and_finds_what_is() {
         ("wrong_dead_letters", 1),
     ];
     check(&["--model", SMALL, "--acked", &receipts], 1, &forged);
+
+    // An alert and a dead letter that come again, as they were and not as they were.
+    let first = |topic: &str| {
+        let mut first = None;
+        read_all(&kafka.connection(), topic, |message| {
+            first.get_or_insert_with(|| message.detach());
+        })
+        .expect("reads");
+        first.expect("a message")
+    };
+    let (alert, letter) = (first("demo.alerts"), first("demo.dlq"));
+    let text_of = |bytes: Option<&[u8]>| text(bytes.unwrap_or_default());
+    let send_letter = |detail: Option<&str>| {
+        let value_of = |header: &Header<'_, &[u8]>| {
+            detail.filter(|_| header.key == "ids.detail").map_or_else(|| text_of(header.value), str::to_owned)
+        };
+        let all = letter.headers().expect("headers").iter().fold(OwnedHeaders::new(), |all, header| {
+            all.insert(Header { key: header.key, value: Some(&value_of(&header)) })
+        });
+        let (key, value) = (letter.key().unwrap_or_default(), letter.payload().unwrap_or_default());
+        let record = BaseRecord::to("demo.dlq").key(key).payload(value).headers(all);
+        producer.send(record).map_err(|(error, _)| error).expect("queues");
+        producer.flush(PATIENCE).expect("flushes");
+    };
+    let (key, value) = (text_of(alert.key()), text_of(alert.payload()));
+    send("demo.alerts", &key, &value);
+    send_letter(None);
+    let repeated = |n_wrong: u64, n_repeated: u64| {
+        let mut all = vec![("acked", 600), ("duplicates", 1), ("invented", 1)];
+        all.extend([("repeated_alerts", n_repeated), ("repeated_dead_letters", n_repeated), ("wrong", 1)]);
+        all.extend([("wrong_alerts", n_wrong), ("wrong_dead_letters", n_wrong)]);
+        all
+    };
+    check(&["--model", SMALL, "--acked", &receipts], 1, &repeated(1, 1));
+    send("demo.alerts", &key, &value.replace("with probability", "with a probability of"));
+    send_letter(Some("another"));
+    check(&["--model", SMALL, "--acked", &receipts], 1, &repeated(2, 2));
 }
 
 #[test]

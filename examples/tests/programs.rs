@@ -253,10 +253,9 @@ fn dead_letters_are_counted_listed_and_sent_again() {
     }
     producer.flush(Duration::from_secs(30)).expect("flushes");
 
-    let dlq = |arguments: &[&str]| {
-        let all: Vec<_> = ["dlq"].iter().chain(arguments).chain(&["--bootstrap-servers", &servers]).copied().collect();
-        succeed("ids", &all)
-    };
+    let arguments_of =
+        |arguments: &[&'static str]| [&["dlq"], arguments, &["--bootstrap-servers", servers.as_str()]].concat();
+    let dlq = |arguments: &[&'static str]| succeed("ids", &arguments_of(arguments));
     let counted = dlq(&["count"]);
     let words: Vec<_> = counted.split_whitespace().collect();
     assert_eq!(words, ["empty", "1", "truncated", "2", "all", "3"]);
@@ -272,6 +271,17 @@ fn dead_letters_are_counted_listed_and_sent_again() {
         let names: Vec<_> = message.headers().expect("headers").iter().map(|header| header.key).collect();
         assert_eq!((message.key(), names.as_slice()), (Some(&b"k"[..]), &["ids.label", "mine"][..]));
     }
+
+    // One that was cut stays, and is named.
+    let cut = OwnedHeaders::new().insert(Header { key: "ids.cut_from_bytes", value: Some("600000") });
+    let cut = cut.insert(Header { key: "ids.kind", value: Some("truncated") });
+    let record = BaseRecord::<str, str>::to("demo.dlq").payload("{").headers(cut);
+    producer.send(record).map_err(|(error, _)| error).expect("queues");
+    producer.flush(Duration::from_secs(30)).expect("flushes");
+    let output = run("ids", &arguments_of(&["replay", "--kind", "truncated"]));
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(!output.status.success() && out == "2 records sent to demo\n", "{out}{error}");
+    assert!(error.contains("1 were cut"), "{error}");
 }
 
 #[test]

@@ -39,8 +39,9 @@ const BATCH_WAIT: Duration = Duration::from_millis(5);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while there are records on their way, whose verdicts wait to be sent.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
-/// Most records on their way before no more are taken: bounds memory while Kafka does not acknowledge.
-const MOST_OPEN: usize = 8 * BATCH_RECORDS;
+/// Most records on their way before no more are taken: bounds memory while Kafka does not acknowledge, and what may have
+/// two verdicts where a member is taken for dead and is not.
+pub const MOST_OPEN_RECORDS: usize = 8 * BATCH_RECORDS;
 /// Bytes of a header of ours, at most.
 const LONGEST_HEADER: usize = 256;
 const TOPIC_WAIT: Duration = Duration::from_secs(4);
@@ -294,7 +295,7 @@ impl Detector {
                 metrics.model_reloads.add(1);
                 tracing::info!(model = scoring.model.version(), "another model scores from here on");
             }
-            let is_full = n_open >= MOST_OPEN || outbox.is_full();
+            let is_full = n_open >= MOST_OPEN_RECORDS || outbox.is_full();
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
                 group.pause(consumer, is_full)?;
@@ -370,6 +371,10 @@ impl Detector {
         for Consumed { message, .. } in batch.messages.iter().filter(|consumed| !consumed.is_revoked) {
             self.handle.metrics.records.add(1);
             let next = expected.insert(message.partition(), message.offset() + 1);
+            if next.is_none() {
+                let timestamp_ms = message.timestamp().to_millis().unwrap_or(batch.read_at_ms);
+                self.handle.metrics.note_first(message.partition(), message.offset(), timestamp_ms);
+            }
             let next = next.or_else(|| group.take_start(message.partition()));
             // A smaller offset is a record seen again after a rebalance: no gap.
             let gap = next.map_or(0, |next| message.offset() - next).max(0);

@@ -33,7 +33,7 @@ mod transaction;
 
 pub use arrivals::Arrivals;
 pub use config::{Connection, Delivery, DetectorConfig, Load, ReplayConfig, Resume, Topics};
-pub use detector::{Detector, Handle};
+pub use detector::{Detector, Handle, MOST_OPEN_RECORDS};
 pub use embedded::EmbeddedKafka;
 pub use error::{Error, Result};
 pub use golden::GoldenRows;

@@ -90,7 +90,8 @@ pub struct ModelInfo {
 #[derive(Debug, Clone, Copy)]
 struct Done {
     next: i64,
-    /// Timestamp of the last record that is done, in milliseconds since 1970-01-01 UTC.
+    /// Timestamp of the last record that is done (of the first that came, where none is), in milliseconds since
+    /// 1970-01-01 UTC.
     timestamp_ms: i64,
 }
 
@@ -154,6 +155,11 @@ impl DetectorMetrics {
     /// How far each owned partition is behind, by librdkafka's last statistics.
     pub fn lags(&self) -> BTreeMap<i32, Lag> {
         lock(&self.lags).clone()
+    }
+
+    /// Notes the first record of `partition` since it was taken up: those before it are done.
+    pub(crate) fn note_first(&self, partition: i32, offset: i64, timestamp_ms: i64) {
+        lock(&self.done).entry(partition).or_insert(Done { next: offset, timestamp_ms });
     }
 
     /// Notes that the records of `partition` before `next` are done, of which the last has that timestamp.

@@ -185,10 +185,6 @@ pub(crate) struct Outbox {
 
 /// What is kept of the value of a dead letter that the broker finds too large.
 const CUT_BYTES: usize = 256 << 10;
-/// Header with the full length of a value that was cut.
-const CUT_FROM: &str = "ids.cut_from_bytes";
-/// Header with the number of the record's headers that were left out.
-const CUT_HEADERS: &str = "ids.cut_headers";
 
 /// A message to send.
 pub(crate) struct Outgoing<'a> {
@@ -409,10 +405,10 @@ fn cut(message: Outgoing<'_>) -> (Outgoing<'_>, bool) {
         };
         let own = headers.iter().filter(is_own).fold(OwnedHeaders::new(), OwnedHeaders::insert);
         let n_left_out = headers.count() - own.count();
-        headers = own.insert(Header { key: CUT_HEADERS, value: Some(&n_left_out.to_string()) });
+        headers = own.insert(Header { key: headers::CUT_HEADERS, value: Some(&n_left_out.to_string()) });
     }
     if is_long {
-        headers = headers.insert(Header { key: CUT_FROM, value: Some(&length.to_string()) });
+        headers = headers.insert(Header { key: headers::CUT_FROM, value: Some(&length.to_string()) });
     }
     let cut = Outgoing {
         key: message.key.filter(|key| key.len() <= CUT_BYTES),

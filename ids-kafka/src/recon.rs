@@ -3,8 +3,9 @@
 //! A detector keeps its promise where every record that Kafka acknowledged has exactly one distinct outcome among
 //! the verdicts (a verdict, or a mark that there is none, and then a dead letter with the record's bytes); where
 //! every outcome is, byte for byte, what scoring the record offline gives with the model whose version it carries;
-//! where an alert is there for each verdict that policy raises and for no other; where verdicts follow each other as
-//! their records do; and where what the detector counted is what the topics hold.
+//! where for each verdict that policy raises, and for no other, there is the alert that policy makes of it; where each
+//! mark has its dead letter, with the reason that decoding or scoring the record offline gives; where verdicts follow
+//! each other as their records do; and where what the detector counted is what the topics hold.
 //!
 //! Messages are kept as 64-bit digests, not as bytes: a record takes about a hundred bytes, so that a few million
 //! fit. Two messages that differ pass for equal once in 2^64.
@@ -75,9 +76,10 @@ pub struct Report {
     pub unknown_models: usize,
     /// First outcomes that stand behind the outcome of a later record of their partition.
     pub out_of_order: usize,
-    /// Records with a mark and no dead letter, or with a dead letter and no mark, or with other bytes in it.
+    /// Records with a mark and no dead letter, or with a dead letter and no mark, or with other bytes or another reason
+    /// in it.
     pub wrong_dead_letters: usize,
-    /// Verdicts that policy raises, without alert; alerts that it does not.
+    /// Verdicts that policy raises, without alert; alerts that it does not raise, or not so.
     pub wrong_alerts: usize,
     /// Alerts beyond the first of a record: a crash may repeat them, under the same key.
     pub repeated_alerts: usize,
@@ -156,7 +158,8 @@ struct Entry {
     outcome: Option<Outcome>,
     /// Digest of the record's key and value, if the topic holds it.
     record: Option<u64>,
-    is_raised: bool,
+    /// Digest of what must be said beside the outcome: the value of an alert, or why the record is a dead letter.
+    beside: Option<u64>,
     has_alert: bool,
     has_letter: bool,
 }
@@ -171,13 +174,20 @@ struct Outcome {
     kind: Option<u16>,
 }
 
-/// What the message of an outcome says, as far as it is needed here.
+/// What a message says of an outcome, as far as it is needed here.
 #[derive(Deserialize)]
 struct Said<'a> {
     #[serde(borrow)]
     model: Cow<'a, str>,
     #[serde(default)]
     dead_letter: Option<String>,
+}
+
+/// What an alert says, as far as it is needed here.
+#[derive(Deserialize)]
+struct SaidAlert<'a> {
+    #[serde(borrow)]
+    ids: Said<'a>,
 }
 
 /// A model, and the records that wait to be scored with it.
@@ -296,6 +306,7 @@ impl<'a> Checker<'a> {
                 let origin = self.books.origin(place, timestamp_ms);
                 let letter = DeadLetter::undecoded(origin, &error, offline.model.version());
                 compare(report, place, &letter.marker(), outcome);
+                entry.beside = Some(digest(&headers::of_dead_letter(&letter)));
             }
         }
         if offline.waiting.len() == BATCH_RECORDS {
@@ -343,24 +354,34 @@ impl<'a> Checker<'a> {
 
     /// A message among the alerts.
     fn alert(&mut self, message: &BorrowedMessage<'_>) {
-        let Self { report, entries, .. } = self;
+        let Self { report, entries, versions, .. } = self;
         self.held.alerts += 1;
         let place = place_of(message, &self.books.topics.flows);
-        match place.and_then(|place| entries.get_mut(&place)) {
-            Some(entry) if entry.has_alert => report.repeated_alerts += 1,
-            Some(entry) if entry.is_raised || entry.cannot_be_compared() => entry.has_alert = true,
-            // Whoever takes the record up raises it again: then it has an outcome.
-            Some(entry) if entry.outcome.is_none() => entry.has_alert = true,
-            _ => {
-                report.wrong_alerts += 1;
-                report.find(|| format!("{}: an alert that policy does not raise", shown(message)));
+        let mut wrong = |what: &str| {
+            report.wrong_alerts += 1;
+            report.find(|| format!("{}: an alert that policy does not raise{what}", shown(message)));
+        };
+        let Some(entry) = place.and_then(|place| entries.get_mut(&place)) else { return wrong("") };
+        let value = message.payload().unwrap_or_default();
+        if !entry.cannot_be_compared() {
+            let alert = serde_json::from_slice::<SaidAlert<'_>>(value);
+            if alert.is_ok_and(|alert| entry.is_of_another(&alert.ids.model, versions)) {
+                report.repeated_alerts += 1;
+                return;
+            }
+            match entry.alert() {
+                None => return wrong(""),
+                Some(expected) if expected != digest(value) => wrong(" so"),
+                Some(_) => {}
             }
         }
+        report.repeated_alerts += usize::from(entry.has_alert);
+        entry.has_alert = true;
     }
 
-    /// A message among the dead letters: it must have the bytes of its record, and a mark among the verdicts.
+    /// A message among the dead letters: it must have the bytes of its record, the reason, and a mark among the verdicts.
     fn dead_letter(&mut self, message: &BorrowedMessage<'_>) {
-        let Self { report, entries, kinds, .. } = self;
+        let Self { report, entries, versions, kinds, .. } = self;
         let header = |name: &str| message.headers().and_then(|all| headers::text(all, name));
         let number = |name: &str| header(name).and_then(|text| text.parse::<i64>().ok());
         let place = number("ids.partition").zip(number("ids.offset"));
@@ -370,28 +391,35 @@ impl<'a> Checker<'a> {
             report.find(|| format!("{}: a dead letter of no record", shown(message)));
             return;
         };
-        if entry.has_letter {
+        if !entry.cannot_be_compared() && entry.is_of_another(header("ids.model").unwrap_or_default(), versions) {
             report.repeated_dead_letters += 1;
             return;
         }
+        report.repeated_dead_letters += usize::from(entry.has_letter);
         entry.has_letter = true;
-        let is_cut = header("ids.cut_from_bytes").is_some();
+        let is_cut = header(headers::CUT_FROM).is_some();
         let is_whole =
             entry.record.is_none_or(|record| is_cut || record == digest(&(message.key(), message.payload())));
         let kind = header("ids.kind").unwrap_or_default();
         let is_marked =
             entry.outcome.is_none_or(|outcome| outcome.kind.is_some_and(|marked| kinds.name(marked) == kind));
-        if !is_whole || !is_marked {
-            report.wrong_dead_letters += 1;
-            report.find(|| format!("{place:?} has a dead letter ({kind}) of other bytes, or without its mark"));
-        }
+        let reason = message.headers().map(headers::reason).unwrap_or_default();
+        let is_so = entry.letter().is_none_or(|expected| expected == digest(&reason));
+        let what = match (is_whole, is_marked, is_so) {
+            (false, _, _) => "of other bytes",
+            (_, false, _) => "without its mark",
+            (_, _, false) => "with another reason",
+            _ => return,
+        };
+        report.wrong_dead_letters += 1;
+        report.find(|| format!("{place:?} has a dead letter ({kind}) {what}"));
     }
 
     /// All topics are read: verdicts without their alert, marks without their dead letter.
     fn close_letters(&mut self) {
         let Self { report, entries, .. } = self;
         for (place, entry) in entries.iter() {
-            if entry.is_raised && !entry.has_alert {
+            if entry.alert().is_some() && !entry.has_alert {
                 report.wrong_alerts += 1;
                 report.find(|| format!("{place:?} has a verdict and not the alert that it raises"));
             }
@@ -437,9 +465,25 @@ impl Books<'_> {
 }
 
 impl Entry {
-    /// Whether nothing can be said of what it should have raised: its record is gone.
+    /// Whether nothing can be said of what it should have raised: its record is gone, or has no outcome yet (whoever
+    /// takes it up raises it again).
     fn cannot_be_compared(&self) -> bool {
-        self.outcome.is_some() && self.record.is_none()
+        self.outcome.is_none() || self.record.is_none()
+    }
+
+    /// Whether what `model` said comes from before a crash: the record was then scored with another.
+    fn is_of_another(&self, model: &str, versions: &Names) -> bool {
+        self.outcome.is_some_and(|outcome| versions.name(outcome.version) != model)
+    }
+
+    /// Digest of the alert that must be there.
+    fn alert(&self) -> Option<u64> {
+        self.beside.filter(|_| self.outcome.is_some_and(|outcome| outcome.kind.is_none()))
+    }
+
+    /// Digest of the reason that its dead letter must give.
+    fn letter(&self) -> Option<u64> {
+        self.beside.filter(|_| self.outcome.is_some_and(|outcome| outcome.kind.is_some()))
     }
 }
 
@@ -447,20 +491,24 @@ impl Offline {
     /// Scores the records that wait, and compares.
     fn score(&mut self, books: &Books<'_>, report: &mut Report, entries: &mut HashMap<Place, Entry>) {
         let scored = self.scorer.score(&self.records);
-        for (&(place, timestamp_ms, outcome), score) in self.waiting.iter().zip(scored.iter()) {
+        for (i, (&(place, timestamp_ms, outcome), score)) in self.waiting.iter().zip(scored.iter()).enumerate() {
             let origin = books.origin(place, timestamp_ms);
-            match score {
+            let beside = match score {
                 Ok(score) => {
                     let verdict = Verdict::new(&self.model, origin, score);
                     compare(report, place, &verdict, outcome);
-                    if let Some(entry) = entries.get_mut(&place) {
-                        entry.is_raised = self.alerting.raises(&verdict);
-                    }
+                    // When the flow was read stands only where it has no time of its own; in Kafka it has one.
+                    let alert = self.alerting.alert(&self.model, &verdict, self.records.get(i), &score, 0);
+                    self.alerting.raises(&verdict).then(|| digest(json(&alert).as_slice()))
                 }
                 Err(fault) => {
                     let letter = DeadLetter::unscored(origin, &fault, self.model.version());
                     compare(report, place, &letter.marker(), outcome);
+                    Some(digest(&headers::of_dead_letter(&letter)))
                 }
+            };
+            if let Some(entry) = entries.get_mut(&place) {
+                entry.beside = beside;
             }
         }
         self.waiting.clear();
@@ -470,12 +518,16 @@ impl Offline {
 
 /// Whether `outcome` is the message that `expected` makes.
 fn compare(report: &mut Report, place: Place, expected: &impl Serialize, outcome: Outcome) {
-    // What the detector wrote it could write.
-    let json = serde_json::to_vec(expected).unwrap_or_default();
+    let json = json(expected);
     if digest(json.as_slice()) != outcome.digest {
         report.wrong += 1;
         report.find(|| format!("{place:?}: scored offline it is {}", String::from_utf8_lossy(&json)));
     }
+}
+
+fn json(message: &impl Serialize) -> Vec<u8> {
+    // What the detector wrote it could write.
+    serde_json::to_vec(message).unwrap_or_default()
 }
 
 /// Short names, as numbers.

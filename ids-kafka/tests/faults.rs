@@ -10,8 +10,8 @@ use ids_core::{Model, Schema};
 use ids_kafka::read::read_all;
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::{
-    Delivery, Detector, DetectorConfig, DetectorMetrics, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown,
-    Topics,
+    Delivery, Detector, DetectorConfig, DetectorMetrics, EmbeddedKafka, Error, Load, MOST_OPEN_RECORDS, Replay,
+    ReplayConfig, Shutdown, Topics,
 };
 use rdkafka::message::Message;
 use rdkafka::mocking::MockCoordinator;
@@ -62,8 +62,8 @@ fn verdicts(kafka: &EmbeddedKafka) -> (BTreeSet<Vec<u8>>, usize) {
 #[test]
 fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
     const N: u64 = 24_000;
-    /// Records on their way at which the loop pauses; a batch more may have been read before.
-    const MOST_OPEN: u64 = 8 * 1_024;
+    // A batch more may have been read before the loop pauses.
+    const MOST_OPEN: u64 = MOST_OPEN_RECORDS as u64;
     let kafka = EmbeddedKafka::start(2).expect("starts");
     let topics = Topics::of("demo");
     kafka.create(&topics, 6).expect("creates topics");

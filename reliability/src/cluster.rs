@@ -7,10 +7,10 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::{ClientConfig, TopicPartitionList};
 
 use crate::program::bound_to_us;
 
@@ -141,6 +141,33 @@ impl Cluster {
         let outcomes = futures_executor::block_on(admin.create_topics(&topics, &AdminOptions::new()))?;
         for outcome in outcomes {
             outcome.map_err(|(topic, code)| anyhow::anyhow!("topic `{topic}`: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Gives `topic` more partitions: `n_partitions` in all.
+    ///
+    /// # Errors
+    /// What Kafka says against it.
+    pub fn add_partitions(&self, topic: &str, n_partitions: usize) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().context("cannot create a client")?;
+        let more = [NewPartitions::new(topic, n_partitions)];
+        let outcomes = futures_executor::block_on(admin.create_partitions(&more, &AdminOptions::new()))?;
+        for outcome in outcomes {
+            outcome.map_err(|(topic, code)| anyhow::anyhow!("topic `{topic}`: {code}"))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the records before these offsets, as retention does.
+    ///
+    /// # Errors
+    /// What Kafka says against it.
+    pub fn delete_records(&self, before: &TopicPartitionList) -> Result<()> {
+        let admin: AdminClient<DefaultClientContext> = self.client().create().context("cannot create a client")?;
+        let outcome = futures_executor::block_on(admin.delete_records(before, &AdminOptions::new()))?;
+        for element in outcome.elements() {
+            element.error().with_context(|| format!("partition {}", element.partition()))?;
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use ids_core::Model;
-use ids_kafka::tally;
+use ids_kafka::tally::{self, Tally};
 use serde::Serialize;
 
 use crate::cluster::free_port;
@@ -74,6 +74,7 @@ pub fn steady(lab: &mut Lab, length: Duration, rate: f64) -> Result<Outcome> {
     }
     lab.wait_for_all(delivery, acked.len(), &mut detector)?;
     let peak_mib = mib(detector.peak_bytes()?);
+    let tally = Tally::read(&address, &metrics(&address)?)?;
     detector.stop()?;
 
     let memory: Vec<u64> = samples.iter().map(|(bytes, _)| *bytes).collect();
@@ -92,7 +93,10 @@ pub fn steady(lab: &mut Lab, length: Duration, rate: f64) -> Result<Outcome> {
     };
     ensure!(last <= first * MOST_GROWTH, "memory grows: {load:?}");
     ensure!(last_lag == 0, "the lag does not go back to 0: {load:?}");
-    Ok(Outcome { load: Some(load), ..Outcome::new("steady load", delivery.name(), 0, lab.recon(&acked)?) })
+    Ok(Outcome {
+        load: Some(load),
+        ..Outcome::new("steady load", delivery.name(), 0, lab.recon_with(&acked, &[tally])?)
+    })
 }
 
 /// Has a detector with the default model, as a model file, work off a topic of `n_rows`: it may take 128 MiB.
@@ -123,8 +127,11 @@ pub fn full_load(lab: &mut Lab, n_rows: u64) -> Result<Outcome> {
 
 /// Records that the detector says are not done.
 fn lag(address: &str) -> Result<u64> {
-    let (_, text) = ask("GET", &format!("http://{address}/metrics"))?;
-    Ok(tally::sum(&text, "ids_lag_records").unwrap_or(0.0) as u64)
+    Ok(tally::sum(&metrics(address)?, "ids_lag_records").unwrap_or(0.0) as u64)
+}
+
+fn metrics(address: &str) -> Result<String> {
+    Ok(ask("GET", &format!("http://{address}/metrics"))?.1)
 }
 
 fn median(values: &[u64]) -> u64 {

@@ -17,20 +17,22 @@ fn nothing_is_lost_on_a_real_kafka() {
         return;
     }
     let mut lab = Lab::start(Shape::Single).expect("a cluster");
-    let check = |outcome: anyhow::Result<scenario::Outcome>, may_duplicate| {
+    let check = |outcome: anyhow::Result<scenario::Outcome>| {
         let outcome = outcome.expect("runs");
         eprintln!("{} ({}), {} faults: {}", outcome.test, outcome.delivery, outcome.kills, outcome.report);
         if let Some(median) = outcome.restart_ms_median {
             eprintln!("  first verdict {median} ms after a start (median)");
         }
-        scenario::judge(&outcome, may_duplicate).expect("nothing is lost");
+        scenario::judge(&outcome).expect("nothing is lost");
         outcome
     };
     for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
-        check(scenario::killed(&mut lab, delivery, Signal::SIGKILL, 6, 1_000.0), false);
-        check(scenario::killed(&mut lab, delivery, Signal::SIGTERM, 3, 1_000.0), false);
+        check(scenario::killed(&mut lab, delivery, Signal::SIGKILL, 6, 1_000.0));
+        check(scenario::killed(&mut lab, delivery, Signal::SIGTERM, 3, 1_000.0));
     }
-    check(scenario::zombie(&mut lab, Delivery::AtLeastOnce, 1, 500.0), true);
+    check(scenario::zombie(&mut lab, Delivery::AtLeastOnce, 1, 500.0));
+    check(scenario::grown(&mut lab, Delivery::AtLeastOnce, 500.0));
+    check(scenario::expired(&mut lab, 100));
     let early = scenario::commits_too_early(&mut lab, 2, 1_000.0).expect("runs");
     eprintln!("commits too early: {}", early.report);
     assert!(early.report.lost > 0, "the checker finds what is lost");

@@ -39,17 +39,11 @@ type Run = Box<dyn Fn(&mut Lab) -> Result<Outcome>>;
 /// A scenario with what is asked of it.
 struct Plan {
     name: String,
-    may_duplicate: bool,
     run: Run,
 }
 
-fn plan(
-    name: &str,
-    delivery: Delivery,
-    may_duplicate: bool,
-    run: impl Fn(&mut Lab) -> Result<Outcome> + 'static,
-) -> Plan {
-    Plan { name: format!("{name}, {delivery:?}"), may_duplicate, run: Box::new(run) }
+fn plan(name: &str, delivery: Delivery, run: impl Fn(&mut Lab) -> Result<Outcome> + 'static) -> Plan {
+    Plan { name: format!("{name}, {delivery:?}"), run: Box::new(run) }
 }
 
 fn main() -> ExitCode {
@@ -68,33 +62,36 @@ fn run(cli: &Cli) -> Result<()> {
     let mut plans = Vec::new();
     for delivery in [Delivery::AtLeastOnce, Delivery::ExactlyOnce] {
         let exactly = delivery == Delivery::ExactlyOnce;
-        plans.push(plan("killed by SIGKILL", delivery, false, move |lab| {
+        plans.push(plan("killed by SIGKILL", delivery, move |lab| {
             scenario::killed(lab, delivery, Signal::SIGKILL, n_kills, 1_000.0)
         }));
-        plans.push(plan("stopped by SIGTERM", delivery, false, move |lab| {
+        plans.push(plan("stopped by SIGTERM", delivery, move |lab| {
             scenario::killed(lab, delivery, Signal::SIGTERM, n_stops, 1_000.0)
         }));
-        plans.push(plan("zombie", delivery, !exactly, move |lab| scenario::zombie(lab, delivery, 3, 1_000.0)));
-        plans.push(plan("members join and leave", delivery, !exactly, move |lab| {
-            scenario::members(lab, delivery, length, 500.0)
-        }));
+        plans.push(plan("zombie", delivery, move |lab| scenario::zombie(lab, delivery, 3, 1_000.0)));
+        plans
+            .push(plan("members join and leave", delivery, move |lab| scenario::members(lab, delivery, length, 500.0)));
+        plans.push(plan("partitions added", delivery, move |lab| scenario::grown(lab, delivery, 500.0)));
+        if !exactly {
+            plans.push(plan("records expired", delivery, move |lab| scenario::expired(lab, 1_000)));
+        }
         for fault in [BrokerFault::OneKilled, BrokerFault::Rolling, BrokerFault::TwoKilled] {
-            plans.push(plan(&format!("brokers: {fault:?}"), delivery, !exactly, move |lab| {
+            plans.push(plan(&format!("brokers: {fault:?}"), delivery, move |lab| {
                 scenario::brokers(lab, delivery, fault, 500.0)
             }));
         }
     }
     let (minutes, rate) = (cli.minutes, cli.rate);
     let at_least_once = Delivery::AtLeastOnce;
-    plans.push(plan("models reloaded", at_least_once, false, |_| storm::reload_storm(Duration::from_secs(60), 500.0)));
-    plans.push(plan("full load", at_least_once, false, |lab| steady::full_load(lab, 1_000_000)));
-    plans.push(plan("steady load", at_least_once, false, move |lab| {
+    plans.push(plan("models reloaded", at_least_once, |_| storm::reload_storm(Duration::from_secs(60), 500.0)));
+    plans.push(plan("full load", at_least_once, |lab| steady::full_load(lab, 1_000_000)));
+    plans.push(plan("steady load", at_least_once, move |lab| {
         steady::steady(lab, Duration::from_secs(60 * minutes), rate)
     }));
     plans.retain(|plan| plan.name.contains(&cli.only));
     let mut lab = Lab::start(if cli.single { Shape::Single } else { Shape::Full })?;
     let mut n_failed = 0;
-    for (i, Plan { name, may_duplicate, run }) in plans.iter().enumerate() {
+    for (i, Plan { name, run }) in plans.iter().enumerate() {
         let start = Instant::now();
         eprintln!("[{}/{}] {name}", i + 1, plans.len());
         let judged = run(&mut lab).and_then(|outcome| {
@@ -109,7 +106,7 @@ fn run(cli: &Cli) -> Result<()> {
             if let Some(load) = &outcome.load {
                 eprintln!("  {load:?}");
             }
-            let judged = scenario::judge(&outcome, *may_duplicate);
+            let judged = scenario::judge(&outcome);
             keep(&cli.output, &outcome)?;
             judged
         });
