@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use ids_core::{Model, Schema};
+use ids_core::{AlertPolicy, Model, Schema};
+use ids_kafka::recon::Books;
 use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::tally::Tally;
 use ids_kafka::{
     Connection, Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, admin,
-    headers,
+    exposition, headers,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -588,5 +590,18 @@ fn poison_ends_in_the_dead_letter_topic_and_stops_nothing() {
     }
     let counts = (metrics.records.get(), metrics.verdicts.get(), metrics.dead_letters.get());
     assert_eq!(counts, (20_000, 20_000 - n_malformed, n_malformed));
+    let tally = Tally::read("the detector", &exposition::text(metrics)).expect("reads");
     running.stop().expect("stops cleanly");
+    let books = Books {
+        connection: &kafka.connection(),
+        topics: &Topics::of("demo"),
+        models: &[model()],
+        policy: &AlertPolicy::default(),
+        csv_columns: None,
+        acked: None,
+        tallies: &[tally],
+        tallies_are_all: true,
+    };
+    let report = books.check().expect("checks");
+    assert!(report.is_sound() && (report.acked, report.duplicates) == (20_000, 0), "{report}");
 }
