@@ -1,6 +1,6 @@
 //! The fast scorer equals the obvious one by bits, on forests and rows drawn to be difficult.
 
-use ids_core::forest::{Boosting, DotProduct, Limits, reference};
+use ids_core::forest::{Boosting, DotProduct, Isa, Ways, reference};
 use ids_core::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 use proptest::prelude::*;
 
@@ -24,8 +24,7 @@ const HARD: [f64; 12] = [
 struct Case {
     forest: Forest,
     features: Vec<f64>,
-    answers: usize,
-    small_forest: usize,
+    ways: Ways,
 }
 
 /// Draws numbers from proptest's stream, so that it can shrink them.
@@ -102,8 +101,8 @@ fn case() -> impl Strategy<Value = Case> {
             builder.push_tree(vec![NodeSpec::Leaf { values: vec![0.1; leaf_width] }]).expect("a valid tree");
             let features = values.iter().copied().cycle().take(n_rows * n_features).collect();
             let forest = builder.build().expect("a valid forest");
-            let (answers, small_forest) = ([0, 256][draws.below(2)], [0, 32_768][draws.below(2)]);
-            Case { forest, features, answers, small_forest }
+            let ways = [Ways::All, Ways::Doubles][usize::from(draws.below(4) == 0)];
+            Case { forest, features, ways }
         },
     )
 }
@@ -119,14 +118,16 @@ proptest! {
     fn the_engine_equals_the_reference_by_bits(case in case()) {
         let (mut expected, mut found) = (Scores::default(), Scores::default());
         reference::score(&case.forest, &case.features, &mut expected);
-        // Sets as columns or asked one by one, small tiles or large: each way must give the same bits.
-        let limits = Limits { answers: case.answers, small_forest: case.small_forest };
-        Engine::with_limits(&case.forest, limits).score(&case.features, &mut found);
-        prop_assert_eq!(expected.n_rows(), found.n_rows());
-        for row in 0..expected.n_rows() {
-            prop_assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "raw of row {}", row);
-            prop_assert_eq!(bits(expected.probability(row)), bits(found.probability(row)), "probability of row {}", row);
-            prop_assert_eq!(expected.prediction(row).to_bits(), found.prediction(row).to_bits(), "prediction of row {}", row);
+        for isa in Isa::all() {
+            Engine::with(&case.forest, case.ways, isa).score(&case.features, &mut found);
+            prop_assert_eq!(expected.n_rows(), found.n_rows());
+            for row in 0..expected.n_rows() {
+                prop_assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "raw of row {}, {:?}", row, isa);
+                let (expected_p, found_p) = (bits(expected.probability(row)), bits(found.probability(row)));
+                prop_assert_eq!(expected_p, found_p, "probability of row {}, {:?}", row, isa);
+                let (expected_c, found_c) = (expected.prediction(row).to_bits(), found.prediction(row).to_bits());
+                prop_assert_eq!(expected_c, found_c, "prediction of row {}, {:?}", row, isa);
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ pub mod reference;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{ForestBuilder, NodeSpec, SplitRule};
-pub use engine::{Engine, Limits};
+pub use engine::{Engine, Isa, Ways};
 
 use crate::error::Error;
 
@@ -184,7 +184,7 @@ impl CategorySet {
 }
 
 /// Scores of a batch: one row of each per row of features.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default)]
 pub struct Scores {
     n_classes: usize,
     /// Summed votes or margins, `[n_rows, n_classes]`, row-major.
@@ -193,6 +193,16 @@ pub struct Scores {
     probability: Vec<f64>,
     /// Position of the predicted class, or the predicted number, `[n_rows]`.
     prediction: Vec<f64>,
+    work: engine::Work,
+}
+
+impl PartialEq for Scores {
+    fn eq(&self, other: &Self) -> bool {
+        self.n_classes == other.n_classes
+            && self.raw == other.raw
+            && self.probability == other.probability
+            && self.prediction == other.prediction
+    }
 }
 
 impl Scores {
@@ -317,6 +327,7 @@ impl Forest {
     /// As Spark does (`ProbabilisticClassificationModel`): the sum runs from left to right;
     /// without thresholds the first largest vote wins; with them, the first largest
     /// `probability / threshold`, where NaN (0 / 0) never wins.
+    #[inline(always)]
     fn decide(&self, scores: &mut Scores, row: usize) {
         let Task::Classification { n_classes, thresholds, by_probability } = &self.task else { return };
         let raw = &scores.raw[row * n_classes..][..*n_classes];
@@ -360,6 +371,7 @@ impl Forest {
 }
 
 /// Position of the first of the largest values; 0 where there is none but NaN.
+#[inline(always)]
 fn first_largest(values: impl Iterator<Item = f64>) -> usize {
     let start = (0, f64::NEG_INFINITY);
     values.enumerate().fold(start, |best, (i, value)| if value > best.1 { (i, value) } else { best }).0

@@ -1,0 +1,289 @@
+//! The first levels of all trees at once, for hundreds of rows, by bits.
+//!
+//! Each question that these levels ask is answered for 512 rows: a bit for each, 1 where the row goes right. A level of a
+//! tree is then a choice between its nodes' answers by the answers of the levels above, which is an `and` and two `xor`
+//! for all rows together:
+//!
+//! ```text
+//!              a                 level 0: a
+//!          b       c             level 1: a ? c : b
+//!        d   e   f   g           level 2: a ? (level 1 ? g : f) : (level 1 ? e : d)
+//! ```
+//!
+//! The bits of a row, level by level, are the number of the node where it comes out: a leaf, or where the
+//! [walk](super::walk) goes on. Below a leaf, all nodes are that leaf.
+
+use super::ranks::{Categorical, Ranks};
+use super::walk::{Slot, Walk};
+
+/// Rows whose answers are together.
+pub(super) const ROWS: usize = 512;
+const WORDS: usize = ROWS / 64;
+/// Words of a vector register, as far as they are common.
+const REGISTER: usize = 4;
+
+/// Rows that come out at a time.
+pub(super) const STEP: usize = 64 * REGISTER;
+
+/// Levels, at most: the node where a row comes out is a byte, and each level doubles the work.
+const MOST_LEVELS: usize = 6;
+/// Nodes below the last level.
+pub(super) const ENDS: usize = 1 << MOST_LEVELS;
+
+type Bits = [u64; WORDS];
+
+/// The first levels of a forest.
+#[derive(Debug, Clone)]
+pub(super) struct Crown {
+    /// What is asked, in the order of the columns.
+    questions: Vec<Question>,
+    trees: Vec<Tree>,
+    /// Questions by node, level by level, of all trees.
+    asks: Vec<u32>,
+    /// Per tree and end: a slot of the walk, or a value vector where nothing is left to walk. `[n_trees, ENDS]`.
+    ends: Vec<u32>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    column: usize,
+    rank: u8,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Tree {
+    first_ask: usize,
+    levels: usize,
+}
+
+/// What is needed for the rows that are scored.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Answers {
+    /// Per question.
+    bits: Vec<Bits>,
+    /// Rows of each code of a categorical feature, and the codes that have any.
+    by_code: Vec<Bits>,
+    present: Vec<usize>,
+}
+
+impl Crown {
+    pub(super) fn of(walk: &Walk, n_trees: usize) -> Self {
+        // The question at each node, by tree; a node that is or lies below a leaf asks nothing.
+        let (mut nodes, mut ends, mut trees) = (Vec::new(), Vec::new(), Vec::new());
+        for tree in 0..n_trees {
+            let levels = walk.depth(tree).min(MOST_LEVELS);
+            trees.push(Tree { first_ask: nodes.len(), levels });
+            let mut level = vec![0];
+            for _ in 0..levels {
+                let mut next = Vec::with_capacity(2 * level.len());
+                for slot in level {
+                    match walk.slot(tree, slot) {
+                        Slot::Split { column, rank, left } => {
+                            nodes.push(Some(Question { column, rank }));
+                            next.extend([left, left + 1]);
+                        }
+                        Slot::Leaf(_) => {
+                            nodes.push(None);
+                            next.extend([slot, slot]);
+                        }
+                    }
+                }
+                level = next;
+            }
+            let is_all = levels == walk.depth(tree);
+            ends.extend(level.iter().map(|&slot| match walk.slot(tree, slot) {
+                Slot::Leaf(vector) if is_all => vector,
+                _ => slot as u32,
+            }));
+            ends.resize(ends.len().next_multiple_of(ENDS), 0);
+        }
+        let mut questions: Vec<_> = nodes.iter().flatten().copied().collect();
+        questions.sort_unstable();
+        questions.dedup();
+        // What a node answers that asks nothing does not matter.
+        let asks = nodes.iter().map(|node| match node {
+            Some(question) => questions.binary_search(question).map_or(0, |position| position as u32),
+            None => 0,
+        });
+        Self { asks: asks.collect(), questions, trees, ends }
+    }
+
+    /// Levels of `tree` that are done.
+    pub(super) fn levels(&self, tree: usize) -> usize {
+        self.trees[tree].levels
+    }
+
+    /// Where each end of `tree` leads: to a slot of the walk, or to a value vector where nothing is left to walk.
+    pub(super) fn ends(&self, tree: usize) -> &[u32; ENDS] {
+        &self.ends.as_chunks().0[tree]
+    }
+
+    /// The value vectors of the trees at whose `ends` a row comes out, where nothing is left to walk.
+    #[inline(always)]
+    pub(super) fn leaves<const R: usize>(
+        &self,
+        ends: impl Iterator<Item = [u8; R]> + Clone,
+    ) -> impl Iterator<Item = [u32; R]> + Clone {
+        let all = self.ends.as_chunks::<ENDS>().0;
+        all.iter().zip(ends).map(|(all, ends)| ends.map(|end| all[usize::from(end) % ENDS]))
+    }
+
+    /// Answers all questions for up to [`ROWS`] rows: their features `rows`, and their numeric columns, row `r` of column
+    /// `c` at `ranks[c * stride + r]`.
+    #[inline(always)]
+    pub(super) fn ask(
+        &self,
+        ranks: &Ranks,
+        rows: &[f64],
+        n_features: usize,
+        columns: &[u8],
+        stride: usize,
+        answers: &mut Answers,
+    ) {
+        answers.bits.resize(self.questions.len(), [0; WORDS]);
+        let n_numeric = self.questions.partition_point(|question| question.column < ranks.n_numeric());
+        let (numeric, on_sets) = answers.bits.split_at_mut(n_numeric);
+        for (question, bits) in self.questions.iter().zip(numeric) {
+            let n_rows = (rows.len() / n_features).next_multiple_of(64);
+            let (bytes, _) = columns[question.column * stride..][..n_rows].as_chunks::<64>();
+            for (word, bytes) in bits.iter_mut().zip(bytes) {
+                *word = above(bytes, question.rank);
+            }
+        }
+        let mut questions = &self.questions[n_numeric..];
+        let mut rest = on_sets;
+        for categorical in ranks.categorical() {
+            let end = categorical.first_column() + categorical.n_sets();
+            let (own, others) = questions.split_at(questions.partition_point(|question| question.column < end));
+            let (bits, other_bits) = rest.split_at_mut(own.len());
+            (questions, rest) = (others, other_bits);
+            if !own.is_empty() {
+                ask_sets(categorical, own, rows, n_features, bits, &mut answers.by_code, &mut answers.present);
+            }
+        }
+    }
+
+    /// At which end of `tree` the rows come out, by the answers to all questions: a byte a row, for a multiple of
+    /// [`STEP`] rows.
+    #[inline(always)]
+    pub(super) fn come_out(&self, tree: usize, answers: &Answers, outs: &mut [u8]) {
+        let Tree { first_ask, levels } = self.trees[tree];
+        let asks = &self.asks[first_ask..][..(1 << levels) - 1];
+        for (part, outs) in outs.chunks_exact_mut(STEP).enumerate() {
+            let mut taken = [[0; REGISTER]; MOST_LEVELS];
+            for level in 0..levels {
+                let nodes = &asks[(1 << level) - 1..][..1 << level];
+                let mut choice = [[0; REGISTER]; ENDS / 2];
+                for (choice, &ask) in choice.iter_mut().zip(nodes) {
+                    choice.copy_from_slice(&answers.bits[ask as usize][part * REGISTER..][..REGISTER]);
+                }
+                for above in (0..level).rev() {
+                    for i in 0..1 << above {
+                        choice[i] = choose(taken[above], choice[2 * i], choice[2 * i + 1]);
+                    }
+                }
+                taken[level] = choice[0];
+            }
+            for (word, outs) in outs.chunks_exact_mut(64).enumerate() {
+                for (byte, outs) in outs.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                    // Eight rows, a byte each.
+                    let mut numbers = 0_u64;
+                    for taken in &taken[..levels] {
+                        numbers = numbers << 1 | SPREAD[(taken[word] >> (8 * byte)) as usize & 0xff];
+                    }
+                    *outs = numbers.to_le_bytes();
+                }
+            }
+        }
+    }
+}
+
+/// Answers questions on category sets: for each set, the rows of all codes that go right.
+#[inline(always)]
+fn ask_sets(
+    categorical: &Categorical,
+    questions: &[Question],
+    rows: &[f64],
+    n_features: usize,
+    bits: &mut [Bits],
+    by_code: &mut Vec<Bits>,
+    present: &mut Vec<usize>,
+) {
+    by_code.clear();
+    by_code.resize(categorical.n_codes(), [0; WORDS]);
+    present.clear();
+    for (r, row) in rows.chunks_exact(n_features).enumerate() {
+        let code = categorical.code_of(row);
+        if by_code[code] == [0; WORDS] {
+            present.push(code);
+        }
+        by_code[code][r / 64] |= 1 << (r % 64);
+    }
+    bits.fill([0; WORDS]);
+    for &code in present.iter() {
+        let answers = categorical.answers_to(code);
+        for (question, bits) in questions.iter().zip(bits.iter_mut()) {
+            let goes_right = 0_u64.wrapping_sub(u64::from(answers[question.column - categorical.first_column()]));
+            for (word, rows) in bits.iter_mut().zip(&by_code[code]) {
+                *word |= rows & goes_right;
+            }
+        }
+    }
+}
+
+/// Bit by bit `one` where `which` is 1, else `zero`.
+#[inline(always)]
+fn choose(which: [u64; REGISTER], zero: [u64; REGISTER], one: [u64; REGISTER]) -> [u64; REGISTER] {
+    std::array::from_fn(|i| zero[i] ^ (which[i] & (zero[i] ^ one[i])))
+}
+
+/// Bit `i` is set where `bytes[i] > rank`.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[allow(unsafe_code)]
+fn above(bytes: &[u8; 64], rank: u8) -> u64 {
+    // No compiler finds `movemask` by itself.
+    use std::arch::x86_64::{
+        _mm_cmpeq_epi8, _mm_movemask_epi8, _mm_set_epi64x, _mm_set1_epi8, _mm_setzero_si128, _mm_subs_epu8,
+    };
+    let mut at_most = 0;
+    for (i, sixteen) in bytes.as_chunks::<16>().0.iter().enumerate() {
+        let [low, high] = [0, 8].map(|start| i64::from_le_bytes(std::array::from_fn(|i| sixteen[start + i])));
+        // SAFETY: they are of SSE2, which every x86-64 has.
+        let mask = unsafe {
+            let excess = _mm_subs_epu8(_mm_set_epi64x(high, low), _mm_set1_epi8(rank as i8));
+            _mm_movemask_epi8(_mm_cmpeq_epi8(excess, _mm_setzero_si128()))
+        };
+        at_most |= u64::from(mask as u32) << (16 * i);
+    }
+    !at_most
+}
+
+/// Bit `i` is set where `bytes[i] > rank`.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+fn above(bytes: &[u8; 64], rank: u8) -> u64 {
+    let (eights, _) = bytes.as_chunks::<8>();
+    let mut word = 0;
+    for (i, eight) in eights.iter().enumerate() {
+        let flags = u64::from_le_bytes(eight.map(|byte| u8::from(byte > rank)));
+        // Moves bit 8 * i to bit 56 + i.
+        word |= (flags.wrapping_mul(0x0102_0408_1020_4080) >> 56) << (8 * i);
+    }
+    word
+}
+
+/// The bits of a byte, a byte each: bit `i` becomes bit `8 * i`.
+static SPREAD: [u64; 256] = {
+    let mut spread = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        let mut bit = 0;
+        while bit < 8 {
+            spread[byte] |= (byte as u64 >> bit & 1) << (8 * bit);
+            bit += 1;
+        }
+        byte += 1;
+    }
+    spread
+};

@@ -1,0 +1,415 @@
+//! The fast scorer: tree by tree over tiles of rows, many rows side by side.
+//!
+//! ```text
+//!   features        ranks             crown                  walk                votes
+//!   doubles   -->   a byte a   -->    the first six    -->   the levels    -->   a row's leaves,
+//!   by row          column            levels, by bits        below               in tree order
+//! ```
+//!
+//! Taking all rows of a tile through one tree keeps that tree in the cache. The votes of a row are added in tree order,
+//! class by class, so the sums are those of the [`reference`](super::reference) to the bit. A forest that has no ranks
+//! is walked by its [`doubles`].
+
+mod crown;
+mod doubles;
+mod isa;
+mod ranks;
+mod walk;
+
+use crown::Crown;
+use doubles::Doubles;
+pub use isa::Isa;
+use ranks::Ranks;
+use walk::Walk;
+
+use super::{Forest, Scores, Task};
+
+/// A forest compiled for speed.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    forest: Forest,
+    finder: Finder,
+    votes: Votes,
+    isa: Isa,
+}
+
+/// How the leaves of a row are found.
+#[derive(Debug, Clone)]
+enum Finder {
+    Ranked(Ranked),
+    Doubles(Doubles),
+}
+
+#[derive(Debug, Clone)]
+struct Ranked {
+    ranks: Ranks,
+    walk: Walk,
+    crown: Crown,
+    /// Whether there is nothing to walk below the crown.
+    crown_is_all: bool,
+    tile_rows: usize,
+}
+
+/// The leaves' value vectors.
+#[derive(Debug, Clone)]
+struct Votes {
+    /// Each padded with zeros to `padded_width`.
+    values: Vec<f64>,
+    padded_width: usize,
+}
+
+/// Which ways of scoring there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)] // public for the tests that compare all ways
+pub enum Ways {
+    All,
+    /// No ranks.
+    Doubles,
+}
+
+/// So few rows are walked one by one, several trees side by side.
+const FEW_ROWS: usize = 4;
+
+/// So many rows are worth the work on a whole crown.
+const CROWNED_ROWS: usize = 64;
+
+/// A forest of so many bytes is fetched from afar for each tile, which should have many rows then.
+const SMALL_FOREST: usize = 512 << 10;
+/// Bytes that the ranks of a tile may take.
+const MOST_CELLS: usize = 512 << 10;
+const MOST_TILE_ROWS: usize = 4_096;
+
+/// Room to work in, kept from call to call so that none allocates once it is large enough.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Work {
+    tile: Tile,
+    leaves: Leaves,
+    /// Of a row, what its trees say: `[n_trees]` value vectors, and numbers of a regression.
+    vectors: Vec<u32>,
+    numbers: Vec<f64>,
+}
+
+/// Rows whose votes are summed together: what leads from tree to tree is done once for them.
+const TOGETHER: usize = 2;
+
+/// Leaves of the rows of a tile, `[tree, row]`.
+#[derive(Debug, Clone, Default)]
+struct Leaves {
+    vectors: Vec<u32>,
+    /// The ends of the crown at which rows come out.
+    ends: Vec<u8>,
+    /// Rows, the first ones, whose leaves follow from their ends.
+    n_by_end: usize,
+    /// From a tree to the next: no power of two, or the leaves of a row would share a few sets of the cache.
+    stride: usize,
+}
+
+impl Engine {
+    /// Compiles `forest`.
+    pub fn new(forest: &Forest) -> Self {
+        Self::with(forest, Ways::All, Isa::best())
+    }
+
+    #[doc(hidden)]
+    pub fn with(forest: &Forest, ways: Ways, isa: Isa) -> Self {
+        let finder = match Ranked::of(forest) {
+            Some(ranked) if ways == Ways::All => Finder::Ranked(ranked),
+            _ => Finder::Doubles(Doubles::of(forest)),
+        };
+        Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa }
+    }
+
+    /// The forest that was compiled.
+    pub fn forest(&self) -> &Forest {
+        &self.forest
+    }
+
+    /// Scores rows of `features`, `[n_rows, n_features]` row-major.
+    ///
+    /// # Panics
+    /// Where the length of `features` is no multiple of `n_features`.
+    pub fn score(&self, features: &[f64], scores: &mut Scores) {
+        let n_features = self.forest.n_features;
+        assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
+        let n_rows = features.len() / n_features;
+        scores.reset(n_rows, self.forest.n_classes());
+        self.isa.run(Scoring { engine: self, features, scores });
+    }
+
+    /// Scores rows one by one.
+    #[inline(always)]
+    fn score_rows(&self, features: &[f64], work: &mut Work, scores: &mut Scores) {
+        let Work { tile: Tile { cells, .. }, vectors, numbers, .. } = work;
+        vectors.resize(self.forest.n_trees(), 0);
+        for (row, features) in features.chunks_exact(self.forest.n_features).enumerate() {
+            match &self.finder {
+                Finder::Ranked(ranked) => {
+                    cells.resize(ranked.ranks.n_columns(), 0);
+                    ranked.ranks.fill_row(features, cells);
+                    ranked.walk.row(cells, vectors);
+                }
+                Finder::Doubles(doubles) => doubles.row(features, vectors),
+            }
+            self.finish(vectors.iter().map(|&vector| [vector]), numbers, scores, row);
+        }
+    }
+
+    /// Scores rows tile by tile.
+    #[inline(always)]
+    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores) {
+        let Work { tile, leaves, numbers, .. } = work;
+        let (n_features, n_rows) = (self.forest.n_features, scores.n_rows());
+        let tile_rows = match &self.finder {
+            Finder::Ranked(ranked) => ranked.tile_rows,
+            Finder::Doubles(_) => doubles::TILE_ROWS,
+        };
+        let tile_rows = tile_rows.min(n_rows.next_multiple_of(crown::ROWS));
+        leaves.resize(self.forest.n_trees(), tile_rows);
+        for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
+            match &self.finder {
+                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves),
+                Finder::Doubles(doubles) => doubles.find(rows, leaves),
+            }
+            let (start, n_rows) = (i * tile_rows, rows.len() / n_features);
+            let mut row = 0;
+            while row + TOGETHER <= n_rows {
+                self.finish_some::<TOGETHER>(leaves, row, numbers, scores, start + row);
+                row += TOGETHER;
+            }
+            for row in row..n_rows {
+                self.finish_some::<1>(leaves, row, numbers, scores, start + row);
+            }
+        }
+    }
+
+    /// Completes the scores of `R` rows from what was found of them, from `row` of the tile on.
+    #[inline(always)]
+    fn finish_some<const R: usize>(
+        &self,
+        leaves: &Leaves,
+        row: usize,
+        numbers: &mut Vec<f64>,
+        scores: &mut Scores,
+        to: usize,
+    ) {
+        match &self.finder {
+            Finder::Ranked(ranked) if row + R <= leaves.n_by_end => {
+                self.finish(ranked.crown.leaves(leaves.ends_of_rows::<R>(row)), numbers, scores, to);
+            }
+            _ => self.finish(leaves.of_rows::<R>(row), numbers, scores, to),
+        }
+    }
+
+    /// Completes the scores of `R` rows, from `row` on, from their leaves in tree order.
+    #[inline(always)]
+    fn finish<const R: usize>(
+        &self,
+        leaves: impl Iterator<Item = [u32; R]> + Clone,
+        numbers: &mut Vec<f64>,
+        scores: &mut Scores,
+        row: usize,
+    ) {
+        if let Task::Classification { n_classes, .. } = self.forest.task {
+            self.votes.sum(leaves, &mut scores.raw[row * n_classes..][..R * n_classes], n_classes);
+            for row in row..row + R {
+                self.forest.decide(scores, row);
+            }
+        } else {
+            for i in 0..R {
+                numbers.clear();
+                numbers.extend(leaves.clone().map(|leaves| self.votes.values[leaves[i] as usize]));
+                self.forest.combine(numbers, scores, row + i);
+            }
+        }
+    }
+}
+
+/// A call of [`Engine::score`].
+struct Scoring<'a> {
+    engine: &'a Engine,
+    features: &'a [f64],
+    scores: &'a mut Scores,
+}
+
+impl isa::Kernel for Scoring<'_> {
+    #[inline(always)]
+    fn run(self) {
+        let Self { engine, features, scores } = self;
+        let mut work = std::mem::take(&mut scores.work);
+        if scores.n_rows() <= FEW_ROWS {
+            engine.score_rows(features, &mut work, scores);
+        } else {
+            engine.score_tiles(features, &mut work, scores);
+        }
+        scores.work = work;
+    }
+}
+
+/// The columns of the rows of a tile, and the answers to what its trees ask first.
+#[derive(Debug, Clone, Default)]
+struct Tile {
+    /// Numeric columns of [`crown::ROWS`] rows, one after the other.
+    columns: Vec<u8>,
+    /// All columns, row after row.
+    cells: Vec<u8>,
+    answers: crown::Answers,
+}
+
+/// From a column to the next in a [`Tile`]: no power of two.
+const STRIDE: usize = crown::ROWS + 64;
+
+impl Ranked {
+    fn of(forest: &Forest) -> Option<Self> {
+        let ranks = Ranks::of(forest)?;
+        let walk = Walk::of(forest, &ranks)?;
+        let crown = Crown::of(&walk, forest.n_trees());
+        let tile_rows = if walk.n_bytes() <= SMALL_FOREST {
+            crown::ROWS
+        } else {
+            (MOST_CELLS / ranks.n_columns()).clamp(crown::ROWS, MOST_TILE_ROWS) / crown::ROWS * crown::ROWS
+        };
+        let crown_is_all = (0..forest.n_trees()).all(|tree| crown.levels(tree) == walk.depth(tree));
+        Some(Self { ranks, walk, crown, crown_is_all, tile_rows })
+    }
+
+    /// Finds the leaf of each row in every tree.
+    #[inline(always)]
+    fn find(&self, rows: &[f64], n_features: usize, tile: &mut Tile, leaves: &mut Leaves) {
+        let (n_rows, n_trees, n_columns) = (rows.len() / n_features, leaves.n_trees(), self.ranks.n_columns());
+        let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
+        tile.columns.resize(self.ranks.n_numeric() * STRIDE, 0);
+        tile.cells.resize(padded_rows * n_columns, 0);
+        let mut n_crowned = 0;
+        for (block, rows) in rows.chunks(crown::ROWS * n_features).enumerate() {
+            let start = block * crown::ROWS;
+            let is_crowned = rows.len() / n_features >= CROWNED_ROWS;
+            for (i, rows) in rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
+                let from = (i * ranks::RANKED_ROWS).min(tile.columns.len());
+                let columns = &mut tile.columns[from..];
+                self.ranks.fill_columns(rows, STRIDE, columns);
+                if !is_crowned || !self.crown_is_all {
+                    let cells = &mut tile.cells[(start + i * ranks::RANKED_ROWS) * n_columns..];
+                    self.ranks.fill_rows(rows, STRIDE, columns, cells);
+                }
+            }
+            if is_crowned {
+                n_crowned += rows.len() / n_features;
+                self.crown.ask(&self.ranks, rows, n_features, &tile.columns, STRIDE, &mut tile.answers);
+                let n_rows = (rows.len() / n_features).next_multiple_of(crown::STEP);
+                for tree in 0..n_trees {
+                    self.crown.come_out(tree, &tile.answers, &mut leaves.ends_of_tree(tree)[start..][..n_rows]);
+                }
+            }
+        }
+        leaves.n_by_end = if self.crown_is_all { n_crowned } else { 0 };
+        if leaves.n_by_end == n_rows {
+            return;
+        }
+        for tree in 0..n_trees {
+            let (depth, levels) = (self.walk.depth(tree), self.crown.levels(tree));
+            let (own, ends) = leaves.of_tree(tree);
+            let own = &mut own[..n_rows.next_multiple_of(walk::LANES)];
+            let (crowned, others) = own.split_at_mut(n_crowned.next_multiple_of(walk::LANES));
+            if !self.crown_is_all {
+                let starts = self.crown.ends(tree);
+                for (at, end) in crowned.iter_mut().zip(ends) {
+                    *at = starts[usize::from(*end) % crown::ENDS];
+                }
+                if levels < depth {
+                    self.walk.rows(tree, &tile.cells, n_columns, crowned, depth - levels);
+                }
+            }
+            others.fill(0);
+            let cells = tile.cells.get(crowned.len() * n_columns..).unwrap_or_default();
+            self.walk.rows(tree, cells, n_columns, others, depth);
+        }
+    }
+}
+
+impl Leaves {
+    fn resize(&mut self, n_trees: usize, tile_rows: usize) {
+        self.stride = tile_rows + 16;
+        self.vectors.resize(n_trees * self.stride, 0);
+        self.ends.resize(n_trees * self.stride, 0);
+        self.n_by_end = 0;
+    }
+
+    fn n_trees(&self) -> usize {
+        self.vectors.len() / self.stride
+    }
+
+    fn of_tree(&mut self, tree: usize) -> (&mut [u32], &[u8]) {
+        let own = tree * self.stride..(tree + 1) * self.stride;
+        (&mut self.vectors[own.clone()], &self.ends[own])
+    }
+
+    fn ends_of_tree(&mut self, tree: usize) -> &mut [u8] {
+        &mut self.ends[tree * self.stride..][..self.stride]
+    }
+
+    /// Of `R` rows from `row` on, tree by tree.
+    #[inline(always)]
+    fn ends_of_rows<const R: usize>(&self, row: usize) -> impl Iterator<Item = [u8; R]> + Clone {
+        self.ends.chunks_exact(self.stride).map(move |own| std::array::from_fn(|i| own[row + i]))
+    }
+
+    /// Of `R` rows from `row` on, tree by tree.
+    #[inline(always)]
+    fn of_rows<const R: usize>(&self, row: usize) -> impl Iterator<Item = [u32; R]> + Clone {
+        self.vectors.chunks_exact(self.stride).map(move |own| std::array::from_fn(|i| own[row + i]))
+    }
+}
+
+impl Votes {
+    fn of(forest: &Forest) -> Self {
+        let width = forest.task.leaf_width();
+        // Votes are summed four at a time.
+        let padded_width = if width == 1 { 1 } else { width.next_multiple_of(4) };
+        let mut values = Vec::new();
+        for vector in forest.values.chunks_exact(width) {
+            values.extend_from_slice(vector);
+            values.resize(values.len().next_multiple_of(padded_width), 0.0);
+        }
+        Self { values, padded_width }
+    }
+
+    /// Adds the votes of the leaves of `R` rows to `raw`, `[R, n_classes]`, which is zero.
+    #[inline(always)]
+    fn sum<const R: usize>(&self, leaves: impl Iterator<Item = [u32; R]>, raw: &mut [f64], n_classes: usize) {
+        match self.padded_width {
+            4 => self.sum_of::<R, 4>(leaves, raw, n_classes),
+            8 => self.sum_of::<R, 8>(leaves, raw, n_classes),
+            12 => self.sum_of::<R, 12>(leaves, raw, n_classes),
+            16 => self.sum_of::<R, 16>(leaves, raw, n_classes),
+            width => leaves.for_each(|leaves| {
+                for (raw, leaf) in raw.chunks_exact_mut(n_classes).zip(leaves) {
+                    for (sum, vote) in raw.iter_mut().zip(&self.values[leaf as usize * width..][..width]) {
+                        *sum += vote;
+                    }
+                }
+            }),
+        }
+    }
+
+    /// At most `N` classes, so that the sums stay in registers.
+    #[inline(always)]
+    fn sum_of<const R: usize, const N: usize>(
+        &self,
+        leaves: impl Iterator<Item = [u32; R]>,
+        raw: &mut [f64],
+        n_classes: usize,
+    ) {
+        let (vectors, _) = self.values.as_chunks::<N>();
+        let mut sums = [[0.0; N]; R];
+        for leaves in leaves {
+            for (sums, leaf) in sums.iter_mut().zip(leaves) {
+                for (sum, vote) in sums.iter_mut().zip(&vectors[leaf as usize]) {
+                    *sum += vote;
+                }
+            }
+        }
+        for (raw, sums) in raw.chunks_exact_mut(n_classes).zip(&sums) {
+            raw.copy_from_slice(&sums[..n_classes]);
+        }
+    }
+}
