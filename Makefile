@@ -58,9 +58,9 @@ clippy: ## Lint, warnings denied
 deny: $(CARGO_DENY) ## Check licences, bans and sources of all dependencies
 	$(CARGO_DENY) --log-level error --all-features check bans licenses sources
 
-# A few minutes, once: then it stays in target/.
+# A few minutes, once: then it stays in target/. It runs for a second, so that it need not be optimized.
 $(CARGO_DENY):
-	cargo install --quiet --locked cargo-deny --version 0.20.2 --root $(TOOLS)
+	CARGO_PROFILE_DEV_DEBUG=0 cargo install --quiet --debug --locked cargo-deny --version 0.20.2 --root $(TOOLS)
 
 .PHONY: unit
 unit: ## Unit, integration and doc tests, and the demo for a few seconds

@@ -1,8 +1,8 @@
 //! How many flows a second does one core decode, make into feature vectors, and score?
 //!
 //! `score` starts from decoded records and ends with probabilities and classes: the fitted pipeline
-//! and the forest, batch by batch of 1,024 as the detector runs them. `engine` is the forest alone,
-//! `reference` the obvious scorer of the same rows. `decode_json` makes records from messages.
+//! and the forest, batch by batch of 1,024 as the detector runs them. `engine` is the forest alone (docs/engine.md), by ranks
+//! and by doubles, `reference` the obvious scorer of the same rows. `decode_json` makes records from messages.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ids_benches::{flows, model};
 use ids_core::decode::JsonDecoder;
-use ids_core::forest::reference;
+use ids_core::forest::{Engine, Isa, Ways, reference};
 use ids_core::{FlowRecords, Model, Scores};
 
 const MODELS: [&str; 2] = ["unsw-nb15-small", "unsw-nb15"];
@@ -76,10 +76,16 @@ fn score(criterion: &mut Criterion) {
         group.bench_function("score", |bencher| {
             bencher.iter(|| batches.iter().map(|batch| scorer.score(batch).len()).sum::<usize>());
         });
-        group.bench_function("engine", |bencher| {
-            bencher
-                .iter(|| features.iter().for_each(|features| model.predictor().engine().score(features, &mut found)));
-        });
+        let forms = [("engine", Ways::All), ("engine, doubles", Ways::Doubles)];
+        for (form, ways) in forms {
+            let engine = Engine::with(model.forest(), ways, Isa::best());
+            let (all, n_features) = (features.concat(), model.forest().n_features());
+            for batch in [1, 64, BATCH, n_rows] {
+                group.bench_function(format!("{form}, {batch} rows at a time"), |bencher| {
+                    bencher.iter(|| all.chunks(batch * n_features).for_each(|rows| engine.score(rows, &mut found)));
+                });
+            }
+        }
         group.bench_function("reference", |bencher| {
             bencher.iter(|| {
                 features.iter().for_each(|features| reference::score(model.forest(), features, &mut expected));

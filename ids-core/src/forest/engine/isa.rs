@@ -53,7 +53,7 @@ impl Isa {
     }
 
     /// The best of this processor.
-    pub(super) fn best() -> Self {
+    pub fn best() -> Self {
         Self::all().pop().unwrap_or(Self(Level::Baseline))
     }
 
