@@ -116,12 +116,17 @@ def find_flows(data_dir):
         sys.exit(
             f"{path} not found: set IDS_DATA (or --data) to the directory that contains unsw-nb15/flows.csv"
         )
+    check_columns(path)
+    return path
+
+
+def check_columns(path):
+    """Ends where a file is not UNSW-NB15's 45-column partition."""
     header = path.open(encoding="utf-8-sig").readline().strip().split(",")
     if header != COLUMNS:
         sys.exit(
             f"{path} has other columns than UNSW-NB15's 45-column partition: {set(header) ^ set(COLUMNS)}"
         )
-    return path
 
 
 def read_flows(spark, path):
@@ -164,7 +169,7 @@ def with_weights(flows, exponent):
     return flows.withColumn("weight", lookup[F.col(CLASS)])
 
 
-def fit(flows, setting):
+def fit(flows, setting, max_memory_mb=1024):
     """Fit the whole pipeline; returns the PipelineModel and its classes in index order."""
     label_indexer = StringIndexer(inputCol=CLASS, outputCol="label_index").fit(flows)
     classes = label_indexer.labels
@@ -175,7 +180,7 @@ def fit(flows, setting):
         featuresCol="features",
         weightCol="weight",
         seed=SEED,
-        maxMemoryInMB=1024,
+        maxMemoryInMB=max_memory_mb,
         **setting["forest"],
     ).setThresholds([setting["thresholds"].get(name, 1.0) for name in classes])
     pipeline = Pipeline(
@@ -350,11 +355,11 @@ def search(flows, name):
 # model.
 
 
-def train(flows, name, out):
+def train(flows, name, out, max_memory_mb=1024):
     """Fit, save and measure one model; returns what `.metrics.json` holds."""
     setting = MODELS[name]
     started = time.time()
-    model, classes = fit(only(flows, "train", "validation"), setting)
+    model, classes = fit(only(flows, "train", "validation"), setting, max_memory_mb)
     n_bytes = save(model, out / name)
     print(f"  {name}: fitted in {time.time() - started:.0f} s, {n_bytes:,} bytes", flush=True)
 

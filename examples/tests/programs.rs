@@ -163,6 +163,18 @@ fn evaluate_prints_what_it_writes_and_import_changes_nothing() {
 }
 
 #[test]
+fn import_keeps_what_is_there_if_it_is_told_to() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.ids");
+    let model = path.to_str().expect("a path");
+    assert!(succeed("ids", &["import", "--keep", SMALL, model]).contains("50 trees"));
+    std::fs::write(&path, "another").expect("writes");
+    assert!(succeed("ids", &["import", "--keep", SMALL, model]).contains("is kept"));
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), "another");
+    assert!(succeed("ids", &["import", SMALL, model]).contains("50 trees"));
+}
+
+#[test]
 fn errors_say_what_is_wrong() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = |name: &str, text: &str| {

@@ -91,6 +91,9 @@ enum Command {
         spark_dir: PathBuf,
         /// The model file to write.
         out: PathBuf,
+        /// Leave a file that is there as it is.
+        #[arg(long)]
+        keep: bool,
         #[command(flatten)]
         schema: SchemaArg,
     },
@@ -200,7 +203,8 @@ fn main() -> ExitCode {
         Command::Score { model, input, output } => score(&model, &input, &output),
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
         Command::Dlq { command } => dlq::run(&command),
-        Command::Import { spark_dir, out, schema } => import(&schema, &spark_dir, &out),
+        Command::Import { out, keep: true, .. } if out.exists() => kept(&out),
+        Command::Import { spark_dir, out, schema, .. } => import(&schema, &spark_dir, &out),
         Command::Verify(arguments) => return judged(verify(&arguments)),
         Command::Recon(arguments) => return judged(recon::run(&arguments)),
     };
@@ -335,6 +339,11 @@ fn import(schema: &SchemaArg, spark_dir: &Path, out: &Path) -> Result<()> {
     let bytes = std::fs::metadata(out)?.len();
     let (version, n_trees) = (model.version(), model.forest().n_trees());
     writeln!(std::io::stdout(), "{}: version {version}, {n_trees} trees, {bytes} bytes", out.display())?;
+    Ok(())
+}
+
+fn kept(out: &Path) -> Result<()> {
+    writeln!(std::io::stdout(), "{}: is there, and is kept", out.display())?;
     Ok(())
 }
 
