@@ -22,7 +22,7 @@ IDS := target/debug/ids
 
 .PHONY: help
 help: ## Show this menu
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-12s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-22s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
@@ -30,7 +30,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 
 .PHONY: test
 # The packages last: to build them, what was built of ids-core is forgotten.
-test: toolchain format clippy deny kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, packages, Spark
+test: toolchain format clippy deny k8s-check kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, the cluster, packages, Spark
 
 .PHONY: test-long
 test-long: test spark-check parity spark-connect wheel-test ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect, the release wheel
@@ -105,7 +105,7 @@ python-test: dev-wheel kafka-jars ## Test ids-py as it is installed from its whe
 	$(PYTHON) -m mypy.stubtest --mypy-config-file ids-py/pyproject.toml --allowlist ids-py/stubtest-allow.txt ids_py
 	$(PYTHON) -m mypy --strict --config-file ids-py/pyproject.toml ids-py/python/ids_py
 
-PYTHON_CODE := ids-py/python ids-py/tests benches/compare examples/spark_job.py notebooks models/train.py
+PYTHON_CODE := ids-py/python ids-py/tests benches/compare examples/spark_job.py notebooks models/train.py k8s
 
 CONNECT_SPARK := 4.3.0
 
@@ -128,8 +128,8 @@ compare-python: java wheel ## How fast ids-py is against ids-core, ONNX Runtime 
 	$(PYTHON) benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
 	$(PYTHON) benches/compare/spark.py --json target/compare-spark.json
 
-.PHONY: train
-train: java $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
+.PHONY: train-models
+train-models: java $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
 	$(PYTHON) models/train.py $(ARGS)
 
 .PHONY: golden
@@ -256,6 +256,10 @@ $(PYTHON): notebooks/requirements.txt ids-py/requirements-test.txt
 	python3 -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet -r notebooks/requirements.txt -r ids-py/requirements-test.txt
 	@touch $@
+
+# The cluster on Minikube.
+include k8s/cluster.mk
+include k8s/check.mk
 
 .PHONY: clean
 clean: ## Remove everything that was built
