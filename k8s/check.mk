@@ -6,11 +6,12 @@ OPERATOR := github.com/prometheus-operator/prometheus-operator@v0.85.0
 CRDS := target/k8s/crds
 # Programs that are on few machines are built, once.
 K8S_TOOLS := $(if $(shell command -v kubectl),,$(TOOLS)/bin/kustomize) $(if $(shell command -v promtool),,$(TOOLS)/bin/promtool)
+PROMETHEUS := $(if $(shell command -v prometheus),,$(TOOLS)/bin/prometheus)
 GO := GOPATH=$(abspath target/go) GOBIN=$(abspath $(TOOLS)/bin) GOFLAGS=-modcacherw go
 
 .PHONY: k8s-check
 k8s-check: $(K8S_VENV)/bin/python $(CRDS) $(K8S_TOOLS) ## Check manifests, policies, alert rules, dashboards, Dockerfiles and the targets of the cluster, without one
-	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider k8s/tests
+	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . --ignore k8s/tests/loopback k8s/tests
 
 $(K8S_VENV)/bin/python: k8s/requirements-test.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
@@ -26,9 +27,22 @@ $(CRDS): k8s/check.mk | go
 $(TOOLS)/bin/kustomize: | go
 	$(GO) install sigs.k8s.io/kustomize/kustomize/v5@v5.7.1
 
-$(TOOLS)/bin/promtool: | go
-	$(GO) install github.com/prometheus/prometheus/cmd/promtool@v0.316.0
+$(TOOLS)/bin/promtool $(TOOLS)/bin/prometheus: | go
+	$(GO) install github.com/prometheus/prometheus/cmd/$(@F)@v0.316.0
 
 .PHONY: go
 go:
 	@command -v go > /dev/null || { echo "missing: Go 1.26, which gets and builds what the cluster is checked with"; exit 1; }
+
+# The agent that tells Prometheus of Kafka, of the version that the image has.
+JMX := target/jmx/jmx_prometheus_javaagent.jar
+
+.PHONY: k8s-loopback
+k8s-loopback: $(K8S_VENV)/bin/python $(KAFKA) $(JMX) $(K8S_TOOLS) $(PROMETHEUS) $(IDS) ## Run what the pods run on loopback: six nodes of Kafka, the topics' job, producer, detectors, Prometheus
+	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . k8s/tests/loopback
+
+$(JMX): k8s/images/Dockerfile
+	@command -v mvn > /dev/null || { echo "missing: Maven, which gets Kafka's jars"; exit 1; }
+	mvn -B -q $(MAVEN_PLUGIN):copy -Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:$$(sed -n 's/^ARG JMX_AGENT=//p' $<) \
+	    -DoutputDirectory=$(abspath $(@D)) -Dmdep.stripVersion=true
+	@touch $@

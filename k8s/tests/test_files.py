@@ -2,7 +2,7 @@
 
 import os
 
-from conftest import ROOT, run
+from manifests import ROOT, run
 
 
 def tracked(*patterns):

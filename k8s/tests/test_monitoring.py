@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from conftest import ROOT, run, tool
+from manifests import ROOT, run, tool
 
 MONITORING = ROOT / "k8s/monitoring"
 # Of promtool's own functions and words, and of the labels in an expression.

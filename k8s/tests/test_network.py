@@ -2,7 +2,7 @@
 
 import pytest
 
-from conftest import matches, pod
+from manifests import matches, pod
 
 
 @pytest.fixture(scope="session")

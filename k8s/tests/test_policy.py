@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from conftest import containers, matches, pod
+from manifests import containers, matches, pod
 
 QUANTITY = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 

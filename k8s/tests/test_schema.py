@@ -7,7 +7,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from conftest import ROOT
+from manifests import ROOT
 
 VERSION = next(
     line.split(":= v")[1].strip()

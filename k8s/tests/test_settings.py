@@ -5,7 +5,7 @@ import re
 import pytest
 import yaml
 
-from conftest import ROOT, containers, pod
+from manifests import ROOT, containers, pod
 from test_policy import size
 
 MEBIBYTE = 2**20

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 
-from conftest import ROOT
+from manifests import ROOT
 
 
 def said(*items):

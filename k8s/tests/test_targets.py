@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conftest import ROOT, matches, pod
+from manifests import ROOT, matches, pod
 
 RECORDER = """#!/bin/sh
 printf '%s' "$(basename "$0")" >> "$CALLS"

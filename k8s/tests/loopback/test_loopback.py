@@ -1,0 +1,242 @@
+"""What the manifests configure, run for real: 3 controllers, 3 brokers, the topics' job, the producer, detectors, and a
+Prometheus that scrapes them and sees alerts fire and clear."""
+
+import json
+import re
+import signal
+import subprocess
+import urllib.parse
+
+import pytest
+import yaml
+
+from manifests import ROOT, containers, tool
+from names import names
+from stage import PROGRAMS, Stage, get, wait_until
+
+DETECTOR, PRODUCER, PROMETHEUS = "127.0.0.1:29464", "127.0.0.1:29465", "127.0.0.1:29090"
+SECOND_DETECTOR = "127.0.0.1:29466"
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory, workloads, find):
+    """Kafka as the manifests have it, with its topics."""
+    stage = Stage(tmp_path_factory.mktemp("stage"), workloads, find)
+    try:
+        for name in stage.addresses:
+            stage.start_kafka_node(name)
+        stage.said = [stage.create_topics()]
+        yield stage
+    finally:
+        stage.close()
+
+
+@pytest.fixture(scope="module")
+def clients(stage, workloads):
+    """The producer and a detector, as their pods are."""
+    model = stage.directory / "model.ids"
+    init, _ = containers(workloads["detector"])
+    program, *arguments = init["command"]
+    paths = {"/usr/share/ids/models/unsw-nb15": "models/unsw-nb15-small", "/models/model.ids": str(model)}
+    for _ in range(2):
+        subprocess.run(
+            [PROGRAMS / program, *(paths.get(one, one) for one in arguments)], cwd=ROOT, check=True
+        )
+    stage.model = str(model)
+    stage.start_client("detector", "detector-0", MODEL=stage.model, LISTEN=DETECTOR)
+    stage.start_client(
+        "producer",
+        "producer",
+        FLOWS="testdata/synthetic-unsw-nb15.csv",
+        LISTEN=PRODUCER,
+        MSG_RATE="200",
+        MALFORMED="0.001",
+    )
+    for name, address in [("producer", PRODUCER), ("detector", DETECTOR)]:
+        wait_until(f"{name} is ready", lambda a=address: get(f"http://{a}/readyz")[0] == 200, stage=stage)
+    return stage
+
+
+@pytest.fixture(scope="module")
+def prometheus(clients, find):
+    """A Prometheus with the rules of the manifests, in which a minute takes two seconds."""
+    stage = clients
+    groups = yaml.safe_dump(find("PrometheusRule", "ids")["spec"])
+    faster = re.sub(r"\b(\d+)m\b", lambda found: f"{2 * int(found.group(1))}s", groups)
+    assert faster != groups
+    (stage.directory / "rules.yaml").write_text(faster)
+    kafka = [
+        {"targets": [f"{ip}:9404"], "labels": {"pod": name, "namespace": "ids", "container": "kafka"}}
+        for name, ip in stage.addresses.items()
+    ]
+    ids = [
+        {"targets": [address], "labels": {"pod": name, "namespace": "ids", "container": name.split("-")[0]}}
+        for name, address in [
+            ("detector-0", DETECTOR),
+            ("detector-1", SECOND_DETECTOR),
+            ("producer", PRODUCER),
+        ]
+    ]
+    config = {
+        "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "ids", "static_configs": kafka + ids}],
+    }
+    (stage.directory / "prometheus.yaml").write_text(yaml.safe_dump(config))
+    stage.start(
+        "prometheus",
+        [
+            tool("prometheus"),
+            f"--config.file={stage.directory / 'prometheus.yaml'}",
+            f"--storage.tsdb.path={stage.directory / 'tsdb'}",
+            f"--web.listen-address={PROMETHEUS}",
+        ],
+        {},
+    )
+    wait_until("Prometheus is ready", lambda: get(f"http://{PROMETHEUS}/-/ready")[0] == 200, stage=stage)
+    return stage
+
+
+def value(expression):
+    """What Prometheus makes of an expression: the value of its only line, or None."""
+    status, text = get(f"http://{PROMETHEUS}/api/v1/query?query={urllib.parse.quote(expression)}")
+    assert status == 200, text
+    result = json.loads(text)["data"]["result"]
+    return float(result[0]["value"][1]) if result else None
+
+
+def fires(alert):
+    """Whether an alert fires."""
+    return value(f'ALERTS{{alertname="{alert}",alertstate="firing"}}') == 1
+
+
+def test_the_job_creates_the_topics_and_can_run_again(stage, find):
+    again = stage.create_topics()
+    described = [line.split("\t") for line in again.splitlines() if "PartitionCount" in line]
+    topics = {line[0].removeprefix("Topic: ").strip(): "\t".join(line) for line in described}
+    wanted = {
+        line.split()[0].replace("{topic}", "demo"): line.split()
+        for line in find("ConfigMap", "kafka-topics")["data"]["topics.txt"].splitlines()
+        if not line.startswith("#")
+    }
+    assert topics.keys() == wanted.keys()
+    for topic, (_, partitions, mebibytes) in wanted.items():
+        assert f"PartitionCount: {partitions}" in topics[topic]
+        assert "ReplicationFactor: 3" in topics[topic]
+        assert "min.insync.replicas=2" in topics[topic]
+        assert f"retention.bytes={int(mebibytes) * 2**20}" in topics[topic]
+    stage.check()
+
+
+def test_verdicts_come_of_flows(clients):
+    wait_until(
+        "verdicts",
+        lambda: float(
+            dict(re.findall(r"^(ids_records_total) (\S+)$", get(f"http://{DETECTOR}/metrics")[1], re.M))[
+                "ids_records_total"
+            ]
+        )
+        > 500,
+        stage=clients,
+    )
+    assert "unknown" not in clients.log("detector-0")
+
+
+@pytest.mark.parametrize("source", ["detector", "producer", "kafka"])
+def test_the_names_of_metrics_are_those_that_are_told(clients, source):
+    """The committed lists, by which expressions are checked, against scrapes of the real thing."""
+    addresses = {
+        "detector": [DETECTOR],
+        "producer": [PRODUCER],
+        "kafka": [f"{ip}:9404" for ip in clients.addresses.values()],
+    }
+    told = set().union(*(names(get(f"http://{address}/metrics")[1]) for address in addresses[source]))
+    committed = (ROOT / f"k8s/tests/scrapes/{source}.txt").read_text().split()
+    assert set(committed) <= told, f"nobody tells of {sorted(set(committed) - told)}"
+
+
+def test_all_are_scraped(prometheus):
+    wait_until("all targets are up", lambda: value("sum(up)") == 8, stage=prometheus)
+    wait_until("three brokers are known", lambda: value("max(kafka_active_brokers)") == 3, stage=prometheus)
+    wait_until("all is quiet", lambda: value("count(ALERTS)") is None, seconds=60, stage=prometheus)
+
+
+def test_expressions_of_dashboards_have_values(prometheus, find):
+    """But those of Spark, which is not here, and of what did not happen."""
+    texts = find("ConfigMap", "ids-dashboards")["data"]
+    wait_until("dead letters", lambda: value("sum(ids_dead_letters_total)"), stage=prometheus)
+    for file in ("detection.json", "kafka.json"):
+        for panel in json.loads(texts[file])["panels"]:
+            for target in panel["targets"]:
+                expression = target["expr"].replace("$__rate_interval", "20s")
+                assert value(expression) is not None, f"{file}: {panel['title']}: {expression}"
+
+
+def test_a_broker_is_lost_and_comes_back(prometheus):
+    prometheus.stop("kafka-broker-2", signal.SIGKILL)
+    wait_until("the alert fires", lambda: fires("BrokerLost"), seconds=90, stage=prometheus)
+    before = value("sum(ids_verdicts_total)")
+    wait_until("verdicts go on", lambda: value("sum(ids_verdicts_total)") > before + 100, stage=prometheus)
+    prometheus.start_kafka_node("kafka-broker-2")
+    wait_until("the alert clears", lambda: not fires("BrokerLost"), stage=prometheus)
+    wait_until(
+        "all replicas are in sync",
+        lambda: value("sum(kafka_under_replicated_partitions)") == 0,
+        stage=prometheus,
+    )
+
+
+def test_brokers_restart_one_by_one_and_nothing_is_refused(prometheus):
+    for ordinal in range(3):
+        prometheus.stop(f"kafka-broker-{ordinal}")
+        prometheus.start_kafka_node(f"kafka-broker-{ordinal}")
+        wait_until(
+            "the broker is back in sync",
+            lambda: value("max(kafka_active_brokers)") == 3
+            and value("sum(kafka_under_replicated_partitions)") == 0
+            and value("count(kafka_leader_partitions)") == 3,
+            stage=prometheus,
+        )
+    assert value("sum(ids_delivery_errors_total) + sum(ids_producer_delivery_errors_total)") == 0
+    prometheus.check()
+
+
+def test_a_second_detector_takes_its_share(prometheus):
+    prometheus.start_client("detector", "detector-1", MODEL=prometheus.model, LISTEN=SECOND_DETECTOR)
+    wait_until("partitions are shared", lambda: value("min(ids_assigned_partitions)") == 3, stage=prometheus)
+    assert prometheus.stop("detector-1") == 0
+    wait_until(
+        "the other has all",
+        lambda: value('ids_assigned_partitions{pod="detector-0"}') == 6,
+        seconds=90,
+        stage=prometheus,
+    )
+
+
+def test_the_detector_is_gone_and_comes_back(prometheus):
+    assert prometheus.stop("detector-0") == 0
+    wait_until("the alert fires", lambda: fires("DetectorsGone"), seconds=60, stage=prometheus)
+    prometheus.start_client("detector", "detector-0", MODEL=prometheus.model, LISTEN=DETECTOR)
+    wait_until("the alert clears", lambda: not fires("DetectorsGone"), stage=prometheus)
+    wait_until(
+        "the lag is worked off",
+        lambda: value("sum(ids_lag_records)") == 0 or value("sum(ids_lag_records)") < 200,
+        stage=prometheus,
+    )
+
+
+def test_nothing_was_lost(prometheus):
+    """After all of the above."""
+    assert prometheus.stop("producer") == 0
+    wait_until("the lag is worked off", lambda: value("sum(ids_lag_records)") == 0, stage=prometheus)
+    done = subprocess.run(
+        [PROGRAMS / "ids", "recon", "--model", "models/unsw-nb15-small", "--topic", "demo"],
+        cwd=ROOT,
+        env={"BOOTSTRAP_SERVERS": prometheus.brokers},
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert prometheus.stop("detector-0") == 0
