@@ -11,7 +11,7 @@ GO := GOPATH=$(abspath target/go) GOBIN=$(abspath $(TOOLS)/bin) GOFLAGS=-modcach
 
 .PHONY: k8s-check
 k8s-check: $(K8S_VENV)/bin/python $(CRDS) $(K8S_TOOLS) ## Check manifests, policies, alert rules, dashboards, Dockerfiles and the targets of the cluster, without one
-	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . --ignore k8s/tests/loopback k8s/tests
+	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . --ignore k8s/tests/loopback --ignore k8s/tests/cluster k8s/tests
 
 $(K8S_VENV)/bin/python: k8s/requirements-test.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
@@ -45,4 +45,17 @@ $(JMX): k8s/images/Dockerfile
 	@command -v mvn > /dev/null || { echo "missing: Maven, which gets Kafka's jars"; exit 1; }
 	mvn -B -q $(MAVEN_PLUGIN):copy -Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:$$(sed -n 's/^ARG JMX_AGENT=//p' $<) \
 	    -DoutputDirectory=$(abspath $(@D)) -Dmdep.stripVersion=true
+	@touch $@
+
+# Binaries of a control plane are built once.
+CONTROL_PLANE := target/control-plane/bin/kwok
+
+.PHONY: cluster-test
+cluster-test: $(K8S_VENV)/bin/python $(CRDS) $(CONTROL_PLANE) ## Run the targets of the cluster against a real control plane on loopback, whose nodes are played
+	@command -v kubectl > /dev/null || { echo "missing: kubectl"; exit 1; }
+	@command -v openssl > /dev/null || { echo "missing: openssl"; exit 1; }
+	$(K8S_VENV)/bin/python -m pytest -q -x -p no:cacheprovider --rootdir . k8s/tests/cluster
+
+$(CONTROL_PLANE): k8s/tests/cluster/build.sh | go
+	GOPATH=$(abspath target/go) GOFLAGS=-modcacherw $< target/control-plane $(KUBERNETES)
 	@touch $@
