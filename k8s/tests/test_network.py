@@ -105,6 +105,12 @@ REFUSED = [
 ]
 
 
+def test_what_no_policy_names_is_refused(objects):
+    """Whatever the others say, and however few they are."""
+    policies = [thing["spec"] for thing in objects if thing["kind"] == "NetworkPolicy"]
+    assert {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]} in policies
+
+
 @pytest.mark.parametrize("source, target, port", ALLOWED)
 def test_allowed(reaches, source, target, port):
     assert reaches(source, target, port)

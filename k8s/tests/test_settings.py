@@ -186,7 +186,7 @@ def test_there_are_no_more_detectors_than_partitions(find, topics):
     assert find("HorizontalPodAutoscaler", "detector")["spec"]["maxReplicas"] == topics["{topic}"][0]
 
 
-def test_replicas_can_be_had(workloads, broker):
+def test_replicas_can_be_had(workloads, broker, find):
     brokers = workloads["kafka-broker"]["spec"]["replicas"]
     for name in (
         "default.replication.factor",
@@ -195,6 +195,9 @@ def test_replicas_can_be_had(workloads, broker):
     ):
         assert int(broker[name]) == brokers
     assert int(broker["min.insync.replicas"]) == brokers - 1
+    # Controllers decide it: that of a broker alone would be passed over.
+    common = properties(find("ConfigMap", "kafka")["data"]["common.properties"])
+    assert common["min.insync.replicas"] == broker["min.insync.replicas"]
     (container,) = pod(workloads["kafka-topics"])["spec"]["containers"]
     assert environment_value(container, "BROKERS") == str(brokers)
 

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Creates the topics of topics.txt, and sets what they keep. It can run again: what is there stays.
+# Creates the topics of topics.txt, and sets what they keep. It can run again: what is there stays, and keeps what it is to.
 set -eu
 
 config=${CONFIG:-/etc/kafka}
@@ -19,11 +19,17 @@ until [ "$(kafka org.apache.kafka.tools.BrokerApiVersionsCommand 2> /dev/null | 
     sleep 2
 done
 
+there=$(kafka org.apache.kafka.tools.TopicCommand --list)
 grep -v '^#' "$config/topics.txt" | while read -r name partitions mebibytes; do
     topic=$(echo "$name" | sed "s/{topic}/$TOPIC/")
-    kafka org.apache.kafka.tools.TopicCommand --create --if-not-exists \
-        --topic "$topic" --partitions "$partitions" --replication-factor "$BROKERS"
-    kafka kafka.admin.ConfigCommand --alter --entity-type topics --entity-name "$topic" \
-        --add-config "retention.bytes=$((mebibytes * 1024 * 1024))"
+    keeps=retention.bytes=$((mebibytes * 1024 * 1024))
+    # Of the topic itself, so that it holds whatever the cluster's is.
+    in_sync=min.insync.replicas=$((BROKERS - 1))
+    if echo "$there" | grep -qxF "$topic"; then
+        kafka kafka.admin.ConfigCommand --alter --entity-type topics --entity-name "$topic" --add-config "$keeps,$in_sync"
+    else
+        kafka org.apache.kafka.tools.TopicCommand --create --if-not-exists --topic "$topic" --config "$keeps" --config "$in_sync" \
+            --partitions "$partitions" --replication-factor "$BROKERS"
+    fi < /dev/null
 done
 kafka org.apache.kafka.tools.TopicCommand --describe --exclude-internal | grep PartitionCount

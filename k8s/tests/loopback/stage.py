@@ -113,6 +113,14 @@ class Stage:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
+    def kafka(self, tool, *arguments):
+        """Runs a tool of Kafka; what it says."""
+        command = ["java", "-Xmx128m", f"-Djdk.net.hosts.file={self.hosts}", "-cp", f"{LIBS}/*", tool]
+        where = ["--bootstrap-server", f"{self.addresses['kafka-broker-0']}:9092"]
+        return subprocess.run(
+            [*command, *where, *arguments], capture_output=True, text=True, timeout=120, check=False
+        ).stdout
+
     def start_client(self, workload, name, **changes):
         """Starts a producer or a detector with the environment of its pod, but for `changes`."""
         (container,) = pod(self.workloads[workload])["spec"]["containers"]

@@ -2,6 +2,7 @@
 Prometheus that scrapes them and sees alerts fire and clear."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -144,15 +145,28 @@ def test_verdicts_come_of_flows(clients):
 
 @pytest.mark.parametrize("source", ["detector", "producer", "kafka"])
 def test_the_names_of_metrics_are_those_that_are_told(clients, source):
-    """The committed lists, by which expressions are checked, against scrapes of the real thing."""
+    """The committed lists, by which expressions are checked, against scrapes of the real thing.
+
+    WRITE_SCRAPES=1 writes them anew."""
     addresses = {
         "detector": [DETECTOR],
         "producer": [PRODUCER],
         "kafka": [f"{ip}:9404" for ip in clients.addresses.values()],
     }
     told = set().union(*(names(get(f"http://{address}/metrics")[1]) for address in addresses[source]))
-    committed = (ROOT / f"k8s/tests/scrapes/{source}.txt").read_text().split()
+    path = ROOT / f"k8s/tests/scrapes/{source}.txt"
+    if os.environ.get("WRITE_SCRAPES"):
+        path.write_text("\n".join(sorted(told)) + "\n")
+    committed = path.read_text().split()
     assert set(committed) <= told, f"nobody tells of {sorted(set(committed) - told)}"
+
+
+def test_offsets_too_are_acknowledged_by_two(clients):
+    """Kafka's own topics have the cluster's setting."""
+    described = clients.kafka(
+        "org.apache.kafka.tools.TopicCommand", "--describe", "--topic", "__consumer_offsets"
+    )
+    assert "min.insync.replicas=2" in described, described
 
 
 def test_all_are_scraped(prometheus):
