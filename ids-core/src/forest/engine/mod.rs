@@ -144,7 +144,7 @@ impl Engine {
         for (row, features) in features.chunks_exact(self.forest.n_features).enumerate() {
             match &self.finder {
                 Finder::Ranked(ranked) => {
-                    cells.resize(ranked.ranks.n_columns(), 0);
+                    cells.resize(ranked.ranks.width(), 0);
                     ranked.ranks.fill_row(features, cells);
                     ranked.walk.row(cells, vectors);
                 }
@@ -266,7 +266,7 @@ impl Ranked {
         let tile_rows = if walk.n_bytes() <= SMALL_FOREST {
             crown::ROWS
         } else {
-            (MOST_CELLS / ranks.n_columns()).clamp(crown::ROWS, MOST_TILE_ROWS) / crown::ROWS * crown::ROWS
+            (MOST_CELLS / ranks.width()).clamp(crown::ROWS, MOST_TILE_ROWS) / crown::ROWS * crown::ROWS
         };
         let crown_is_all = (0..forest.n_trees()).all(|tree| crown.levels(tree) == walk.depth(tree));
         Some(Self { ranks, walk, crown, crown_is_all, tile_rows })
@@ -275,10 +275,10 @@ impl Ranked {
     /// Finds the leaf of each row in every tree.
     #[inline(always)]
     fn find(&self, rows: &[f64], n_features: usize, tile: &mut Tile, leaves: &mut Leaves) {
-        let (n_rows, n_trees, n_columns) = (rows.len() / n_features, leaves.n_trees(), self.ranks.n_columns());
+        let (n_rows, n_trees, width) = (rows.len() / n_features, leaves.n_trees(), self.ranks.width());
         let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
         tile.columns.resize(self.ranks.n_numeric() * STRIDE, 0);
-        tile.cells.resize(padded_rows * n_columns, 0);
+        tile.cells.resize(padded_rows * width, 0);
         let mut n_crowned = 0;
         for (block, rows) in rows.chunks(crown::ROWS * n_features).enumerate() {
             let start = block * crown::ROWS;
@@ -288,7 +288,7 @@ impl Ranked {
                 let columns = &mut tile.columns[from..];
                 self.ranks.fill_columns(rows, STRIDE, columns);
                 if !is_crowned || !self.crown_is_all {
-                    let cells = &mut tile.cells[(start + i * ranks::RANKED_ROWS) * n_columns..];
+                    let cells = &mut tile.cells[(start + i * ranks::RANKED_ROWS) * width..];
                     self.ranks.fill_rows(rows, STRIDE, columns, cells);
                 }
             }
@@ -316,12 +316,12 @@ impl Ranked {
                     *at = starts[usize::from(*end) % crown::ENDS];
                 }
                 if levels < depth {
-                    self.walk.rows(tree, &tile.cells, n_columns, crowned, depth - levels);
+                    self.walk.rows(tree, &tile.cells, crowned, depth - levels);
                 }
             }
             others.fill(0);
-            let cells = tile.cells.get(crowned.len() * n_columns..).unwrap_or_default();
-            self.walk.rows(tree, cells, n_columns, others, depth);
+            let cells = tile.cells.get(crowned.len() * width..).unwrap_or_default();
+            self.walk.rows(tree, cells, others, depth);
         }
     }
 }

@@ -24,6 +24,11 @@ pub(super) const RANKED_ROWS: usize = 64;
 /// once.
 const MOST_COUNTED: usize = 64;
 
+/// Widths of a row's columns in bytes, constants so that where a column is needs no multiplication and no check.
+pub(super) const FEW: usize = 64;
+pub(super) const SOME: usize = 256;
+pub(super) const MANY: usize = 2048;
+
 /// Bytes in the table of a feature's category sets, at most: it should stay in a cache.
 const MOST_TABLE: usize = 1 << 20;
 
@@ -61,8 +66,8 @@ pub(super) struct Categorical {
 }
 
 impl Ranks {
-    /// The columns of `forest`; `None` where a feature has more than 255 thresholds, or one that is NaN, or too many
-    /// category sets.
+    /// The columns of `forest`; `None` where a feature has more than 255 thresholds, or one that is NaN, or there are too
+    /// many category sets.
     pub(super) fn of(forest: &Forest) -> Option<Self> {
         let (mut thresholds, mut sets) = (vec![Vec::new(); forest.n_features], vec![Vec::new(); forest.n_features]);
         for node in &forest.nodes {
@@ -102,12 +107,12 @@ impl Ranks {
             ranks.categorical.push(categorical);
         }
         ranks.n_columns += 1;
-        Some(ranks)
+        (ranks.n_columns <= MANY).then_some(ranks)
     }
 
-    /// How many columns a row has.
-    pub(super) fn n_columns(&self) -> usize {
-        self.n_columns
+    /// Bytes from the columns of a row to those of the next.
+    pub(super) fn width(&self) -> usize {
+        [FEW, SOME, MANY].into_iter().find(|width| self.n_columns <= *width).unwrap_or(MANY)
     }
 
     /// The column that is always 1.
@@ -142,7 +147,7 @@ impl Ranks {
         }
     }
 
-    /// The columns of one row, `[n_columns]`, from its features, `[n_features]`.
+    /// The columns of one row, `[width]`, from its features, `[n_features]`.
     #[inline(always)]
     pub(super) fn fill_row(&self, row: &[f64], cells: &mut [u8]) {
         for (numeric, cell) in self.numeric.iter().zip(cells.iter_mut()) {
@@ -188,10 +193,10 @@ impl Ranks {
         }
     }
 
-    /// The columns of up to [`RANKED_ROWS`] rows, `[n_rows, n_columns]`, from the numeric ones.
+    /// The columns of up to [`RANKED_ROWS`] rows, `[n_rows, width]`, from the numeric ones.
     #[inline(always)]
     pub(super) fn fill_rows(&self, rows: &[f64], stride: usize, ranks: &[u8], cells: &mut [u8]) {
-        let rows = rows.chunks_exact(self.n_features).zip(cells.chunks_exact_mut(self.n_columns));
+        let rows = rows.chunks_exact(self.n_features).zip(cells.chunks_exact_mut(self.width()));
         for (r, (row, cells)) in rows.enumerate() {
             for (ranks, cell) in ranks.chunks(stride).zip(&mut cells[..self.numeric.len()]) {
                 *cell = ranks[r];
@@ -209,6 +214,11 @@ impl Ranks {
 #[inline(always)]
 #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN is at most nothing
 fn rank(x: f64, thresholds: &[f64]) -> u8 {
+    if thresholds.len() <= MOST_COUNTED {
+        // Several thresholds by one vector instruction.
+        let at_least: u64 = thresholds.iter().map(|threshold| u64::from(x <= *threshold)).sum();
+        return (thresholds.len() - at_least as usize) as u8;
+    }
     thresholds.partition_point(|threshold| !(x <= *threshold)) as u8
 }
 

@@ -5,11 +5,14 @@
 
 use std::ops::Range;
 
-use super::ranks::Ranks;
+use super::ranks::{self, Ranks};
 use crate::forest::{Forest, Node};
 
 /// Walks side by side: enough loads in flight to hide their latency, few enough positions to stay in registers.
 pub(super) const LANES: usize = 16;
+
+/// Trees that one row walks side by side: fewer, since what does not fill them walks for nothing.
+const TREES: usize = 8;
 
 /// Bits for the column where few are needed. The rank takes eight more, and the pair of children the rest.
 const NARROW: u32 = 8;
@@ -26,6 +29,8 @@ pub(super) struct Walk {
     vectors: Vec<u32>,
     trees: Vec<Tree>,
     column_bits: u32,
+    /// Bytes of a row's columns.
+    width: usize,
 }
 
 #[derive(Debug, Clone)]
@@ -45,11 +50,9 @@ pub(super) enum Slot {
 impl Walk {
     /// `None` where the forest has too many columns, or a tree too many nodes.
     pub(super) fn of(forest: &Forest, ranks: &Ranks) -> Option<Self> {
-        let column_bits = if ranks.n_columns() <= 1 << NARROW { NARROW } else { WIDE };
-        if ranks.n_columns() > 1 << column_bits {
-            return None;
-        }
-        let mut walk = Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), column_bits };
+        let width = ranks.width();
+        let column_bits = if width <= 1 << NARROW { NARROW } else { WIDE };
+        let mut walk = Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), column_bits, width };
         for tree in 0..forest.n_trees() {
             let start = walk.slots.len();
             // The forest's nodes by slot, level by level, so that the first levels share few cache lines. Beside the
@@ -102,61 +105,67 @@ impl Walk {
         size_of_val(self.slots.as_slice())
     }
 
-    /// Walks rows of `cells`, `[n_rows, n_columns]`, through `tree`: from the slots in `from`, `depth` levels above the
+    /// Walks rows of `cells`, `[n_rows, width]`, through `tree`: from the slots in `from`, `depth` levels above the
     /// deepest leaves, to the value vectors of the leaves. A whole number of [`LANES`] of rows.
     #[inline(always)]
-    pub(super) fn rows(&self, tree: usize, cells: &[u8], n_columns: usize, from: &mut [u32], depth: usize) {
-        match self.column_bits {
-            NARROW => self.rows_of::<NARROW>(tree, cells, n_columns, from, depth),
-            _ => self.rows_of::<WIDE>(tree, cells, n_columns, from, depth),
+    pub(super) fn rows(&self, tree: usize, cells: &[u8], from: &mut [u32], depth: usize) {
+        match self.width {
+            ranks::FEW => self.rows_of::<NARROW, { ranks::FEW }>(tree, cells, from, depth),
+            ranks::SOME => self.rows_of::<NARROW, { ranks::SOME }>(tree, cells, from, depth),
+            _ => self.rows_of::<WIDE, { ranks::MANY }>(tree, cells, from, depth),
         }
     }
 
     #[inline(always)]
-    fn rows_of<const BITS: u32>(&self, tree: usize, cells: &[u8], n_columns: usize, from: &mut [u32], depth: usize) {
+    fn rows_of<const BITS: u32, const WIDTH: usize>(&self, tree: usize, cells: &[u8], from: &mut [u32], depth: usize) {
         let tree = &self.trees[tree];
         let (slots, vectors) = (&self.slots[tree.slots.clone()], &self.vectors[tree.slots.clone()]);
-        let (lanes, _) = from.as_chunks_mut::<LANES>();
-        for (at, cells) in lanes.iter_mut().zip(cells.chunks_exact(LANES * n_columns)) {
+        let (rows, _) = cells.as_chunks::<WIDTH>().0.as_chunks::<LANES>();
+        for (from, rows) in from.as_chunks_mut::<LANES>().0.iter_mut().zip(rows) {
+            let mut at = *from;
             for level in 0..depth {
-                let before = *at;
-                for (lane, at) in at.iter_mut().enumerate() {
-                    *at = step::<BITS>(slots[*at as usize], &cells[lane * n_columns..]);
+                let before = at;
+                for lane in 0..LANES {
+                    at[lane] = step::<BITS, WIDTH>(slots[at[lane] as usize], &rows[lane]);
                 }
                 // All are at leaves. To ask costs as much as a step or two, so it is asked now and then.
-                if level % 4 == 3 && *at == before {
+                if level % 4 == 3 && at == before {
                     break;
                 }
             }
-            *at = at.map(|at| vectors[at as usize]);
+            for (from, at) in from.iter_mut().zip(at) {
+                *from = vectors[at as usize];
+            }
         }
     }
 
-    /// Finds the leaf of one row, `[n_columns]`, in every tree, several trees side by side: `[n_trees]` value vectors.
+    /// Finds the leaf of one row, `[width]`, in every tree, several trees side by side: `[n_trees]` value vectors.
     #[inline(always)]
     pub(super) fn row(&self, cells: &[u8], vectors: &mut [u32]) {
-        match self.column_bits {
-            NARROW => self.row_of::<NARROW>(cells, vectors),
-            _ => self.row_of::<WIDE>(cells, vectors),
+        match self.width {
+            ranks::FEW => self.row_of::<NARROW, { ranks::FEW }>(cells, vectors),
+            ranks::SOME => self.row_of::<NARROW, { ranks::SOME }>(cells, vectors),
+            _ => self.row_of::<WIDE, { ranks::MANY }>(cells, vectors),
         }
     }
 
     #[inline(always)]
-    fn row_of<const BITS: u32>(&self, cells: &[u8], vectors: &mut [u32]) {
-        for (trees, vectors) in self.trees.chunks(LANES).zip(vectors.chunks_mut(LANES)) {
+    fn row_of<const BITS: u32, const WIDTH: usize>(&self, cells: &[u8], vectors: &mut [u32]) {
+        let [cells] = cells.as_chunks::<WIDTH>().0 else { return };
+        for (trees, vectors) in self.trees.chunks(TREES).zip(vectors.chunks_mut(TREES)) {
             // A lane without a tree walks the first again.
-            let mut starts = [trees[0].slots.start as u32; LANES];
+            let mut starts = [trees[0].slots.start as u32; TREES];
             for (start, tree) in starts.iter_mut().zip(trees) {
                 *start = tree.slots.start as u32;
             }
-            let mut at = [0; LANES];
+            let mut at = starts;
             for _ in 0..trees.iter().map(|tree| tree.depth).max().unwrap_or(0) {
-                for (at, start) in at.iter_mut().zip(&starts) {
-                    *at = step::<BITS>(self.slots[(start + *at) as usize], cells);
+                for lane in 0..TREES {
+                    at[lane] = starts[lane] + step::<BITS, WIDTH>(self.slots[at[lane] as usize], cells);
                 }
             }
-            for (vector, (at, start)) in vectors.iter_mut().zip(at.iter().zip(&starts)) {
-                *vector = self.vectors[(start + at) as usize];
+            for (vector, at) in vectors.iter_mut().zip(at) {
+                *vector = self.vectors[at as usize];
             }
         }
     }
@@ -164,7 +173,7 @@ impl Walk {
 
 /// The slot after `slot`, for a row of `cells`.
 #[inline(always)]
-fn step<const BITS: u32>(slot: u32, cells: &[u8]) -> u32 {
-    let rank = cells[(slot & ((1 << BITS) - 1)) as usize];
+fn step<const BITS: u32, const WIDTH: usize>(slot: u32, cells: &[u8; WIDTH]) -> u32 {
+    let rank = cells[slot as usize % (1 << BITS) % WIDTH];
     (slot >> (BITS + 8)) * 2 + u32::from(rank > (slot >> BITS) as u8)
 }
