@@ -5,13 +5,13 @@ use std::io::Write;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use ids_kafka::read::read_all;
 use ids_kafka::{Connection, Topics, headers};
 use rdkafka::ClientContext;
 use rdkafka::error::KafkaError;
-use rdkafka::message::{Header, Headers, Message, OwnedHeaders, OwnedMessage};
+use rdkafka::message::{Header, Message, OwnedHeaders, OwnedMessage};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
 
@@ -120,9 +120,8 @@ fn list(which: &Which, limit: usize) -> Result<()> {
     })?;
     let mut out = std::io::stdout().lock();
     for Letter { message, kind, origin } in &letters {
-        let all = message.headers().into_iter().flat_map(Headers::iter);
-        let mut details = all.filter(|header| header.key == "ids.detail").filter_map(|header| header.value);
-        let detail = String::from_utf8_lossy(details.next().unwrap_or_default()).into_owned();
+        let detail =
+            message.headers().and_then(|all| headers::text(all.as_borrowed(), "ids.detail")).unwrap_or_default();
         let value = message.payload().map(|value| &value[..value.len().min(SHOWN_BYTES)]);
         let value = value.map_or("null".into(), |value| value.escape_ascii().to_string());
         writeln!(out, "{origin}  {kind}  {detail}  {value}")?;
@@ -142,12 +141,9 @@ fn replay(connection: &Connection, letters: &[Letter], to: &str) -> Result<()> {
         config.create_with_context(Failures::default()).context("cannot create a producer")?;
     for Letter { message, .. } in &whole {
         // What the detector said of it is left out, what came with the record stays.
-        let own = message
-            .headers()
-            .into_iter()
-            .flat_map(Headers::iter)
-            .filter(|header| !header.key.starts_with(headers::PREFIX) || headers::PASSED_ON.contains(&header.key));
-        let own = own.fold(OwnedHeaders::new(), |all, Header { key, value }| all.insert(Header { key, value }));
+        let all = message.headers().into_iter().flat_map(|all| headers::iter(all.as_borrowed()));
+        let own = all.filter(|(name, _)| headers::is_of_record(name));
+        let own = own.fold(OwnedHeaders::new(), |all, (name, value)| all.insert(Header { key: &name, value }));
         let mut record = BaseRecord::<[u8], [u8]>::to(to).headers(own);
         (record.key, record.payload) = (message.key(), message.payload());
         loop {
@@ -167,9 +163,10 @@ fn replay(connection: &Connection, letters: &[Letter], to: &str) -> Result<()> {
     }
     writeln!(std::io::stdout(), "{} records sent to {to}", whole.len())?;
     if let Some(first) = cut.first() {
-        let n = cut.len();
-        bail!(
-            "{n} were cut because they were too large, and cannot be sent as they were; the first is of {}",
+        // No failure: whoever tried again would send the others twice.
+        eprintln!(
+            "left out: {} that were cut because they were too large, and cannot be sent as they were; the first is of {}",
+            cut.len(),
             first.origin
         );
     }
@@ -193,5 +190,6 @@ impl ProducerContext for Failures {
 }
 
 fn is_cut(letter: &Letter) -> bool {
-    letter.message.headers().into_iter().flat_map(Headers::iter).any(|header| header.key == headers::CUT_FROM)
+    let mut all = letter.message.headers().into_iter().flat_map(|all| headers::iter(all.as_borrowed()));
+    all.any(|(name, _)| [headers::CUT_FROM, headers::CUT_HEADERS].contains(&&*name))
 }

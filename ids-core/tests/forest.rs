@@ -132,6 +132,89 @@ proptest! {
     }
 }
 
+/// A forest of complete trees, each feature with so many thresholds, and so many category sets of 70 categories, and rows.
+fn complete(
+    n_features: usize,
+    (n_thresholds, n_sets): (usize, usize),
+    (n_trees, depth): (usize, u32),
+    n_classes: usize,
+    n_rows: usize,
+) -> (Forest, Vec<f64>) {
+    // Numerical Recipes' generator: any would do.
+    let mut state = 7_u32;
+    let mut below = move |n: usize| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as usize % n
+    };
+    let n_splits = (1 << depth) - 1;
+    let mut builder = ForestBuilder::classification(n_features, n_classes).expect("sizes");
+    for tree in 0..n_trees {
+        let mut split = |i: usize| {
+            let number = tree * n_splits + i;
+            let feature = number % n_features;
+            let rule = if n_sets > 0 && number.is_multiple_of(2) {
+                // Its number in bits, so that no two sets are alike.
+                let set = number / 2 % n_sets;
+                let categories =
+                    (0..70).filter(|category| *category == 69 || set >> (category % 16) & 1 == 1).collect();
+                SplitRule::OneOf { categories, n_categories: 70, unknown_left: set.is_multiple_of(3) }
+            } else {
+                SplitRule::AtMost((number / n_features % n_thresholds) as f64)
+            };
+            NodeSpec::Split { feature, rule, left: 2 * i + 1, right: 2 * i + 2 }
+        };
+        let mut nodes: Vec<_> = (0..n_splits).map(&mut split).collect();
+        let mut vote = || [0.0, 0.1, 0.2, 0.3, 0.7, 1.0][below(6)];
+        // A leaf has a vote, or a row might have no probabilities.
+        let mut leaf = || NodeSpec::Leaf { values: [0.3].into_iter().chain((1..n_classes).map(|_| vote())).collect() };
+        nodes.extend((0..=n_splits).map(|_| leaf()));
+        builder.push_tree(nodes).expect("a valid tree");
+    }
+    let mut value = || match below(8) {
+        0 => HARD[below(HARD.len())],
+        1 => below(n_thresholds + 2) as f64 - 0.5,
+        _ => below(n_thresholds.max(72) + 1) as f64,
+    };
+    let features = (0..n_rows * n_features).map(|_| value()).collect();
+    (builder.build().expect("a valid forest"), features)
+}
+
+/// Every width of a row's columns, ranks that are counted and searched, the most thresholds and one more, trees of one leaf,
+/// tiles of several crowns, more classes than registers, any number of rows; and one `Scores` for all.
+#[test]
+fn forests_of_every_layout_are_scored_alike() {
+    let shapes = [
+        (5, (20, 0), (70, 3), 3, 700),
+        (100, (30, 0), (9, 8), 10, 700),
+        (4, (30, 150), (20, 7), 10, 700),
+        (4, (30, 1_200), (20, 9), 2, 700),
+        (3, (200, 10), (9, 9), 16, 700),
+        (1, (255, 0), (3, 9), 4, 600),
+        (1, (256, 0), (3, 9), 4, 600),
+        (30, (61, 0), (40, 12), 10, 1_100),
+        (2, (5, 3), (12, 0), 20, 80),
+        (2, (5, 3), (12, 4), 20, 80),
+    ];
+    let (mut expected, mut found) = (Scores::default(), Scores::default());
+    for (n_features, splits, trees, n_classes, n_rows) in shapes {
+        let (forest, features) = complete(n_features, splits, trees, n_classes, n_rows);
+        reference::score(&forest, &features, &mut expected);
+        for isa in Isa::all() {
+            let engine = Engine::with(&forest, Ways::All, isa);
+            for batch in [n_rows, 1, 4, 5, 63, 64, 65, 300, 513] {
+                for (i, rows) in features.chunks(batch * n_features).enumerate() {
+                    engine.score(rows, &mut found);
+                    for row in 0..found.n_rows() {
+                        let (a, b) = (expected.raw(i * batch + row), found.raw(row));
+                        let what = format!("{n_features} features, {splits:?}, {trees:?}, {batch} at a time, {isa:?}");
+                        assert_eq!(bits(a), bits(b), "row {row} of {i}: {what}");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A canary: these leaves make the sums of any other order differ, so the test above can fail.
 #[test]
 fn votes_are_added_in_tree_order() {

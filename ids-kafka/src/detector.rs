@@ -15,7 +15,7 @@ use ids_core::{
     RecordErrorKind, Schema, Scorer, Verdict,
 };
 use rdkafka::consumer::Consumer;
-use rdkafka::message::{BorrowedMessage, Header, Headers, Message, OwnedHeaders};
+use rdkafka::message::{BorrowedMessage, Header, Message, OwnedHeaders};
 
 use crate::config::{Delivery, DetectorConfig, Topics};
 use crate::error::{Error, Result};
@@ -39,9 +39,11 @@ const BATCH_WAIT: Duration = Duration::from_millis(5);
 const IDLE_WAIT: Duration = Duration::from_millis(100);
 /// The same while there are records on their way, whose verdicts wait to be sent.
 const BUSY_WAIT: Duration = Duration::from_millis(1);
-/// Most records on their way before no more are taken: bounds memory while Kafka does not acknowledge, and what may have
-/// two verdicts where a member is taken for dead and is not.
-pub const MOST_OPEN_RECORDS: usize = 8 * BATCH_RECORDS;
+/// Records on their way at which no more are taken: bounds memory while Kafka does not acknowledge.
+const FULL: usize = 8 * BATCH_RECORDS;
+/// Most records on their way, a batch that was taken just before included: so many may have two verdicts where a member is
+/// taken for dead and is not.
+pub const MOST_OPEN_RECORDS: usize = FULL + BATCH_RECORDS - 1;
 /// Bytes of a header of ours, at most.
 const LONGEST_HEADER: usize = 256;
 const TOPIC_WAIT: Duration = Duration::from_secs(4);
@@ -295,7 +297,7 @@ impl Detector {
                 metrics.model_reloads.add(1);
                 tracing::info!(model = scoring.model.version(), "another model scores from here on");
             }
-            let is_full = n_open >= MOST_OPEN_RECORDS || outbox.is_full();
+            let is_full = n_open >= FULL || outbox.is_full();
             if is_full || is_paused {
                 // Kafka still hears of this member: it polls, but is given nothing until there is room.
                 group.pause(consumer, is_full)?;
@@ -380,6 +382,7 @@ impl Detector {
             let gap = next.map_or(0, |next| message.offset() - next).max(0);
             self.handle.metrics.offset_gaps.add(gap as u64);
         }
+        self.handle.metrics.note_given(expected);
     }
 
     /// Scores a batch and sends what is to be said of its records beside verdicts; the verdicts, and the offsets that
@@ -519,20 +522,18 @@ fn origin<'a>(message: &'a BorrowedMessage<'_>) -> Origin<'a> {
 
 /// The headers of a flow that travel on with what is said of it. A long one is none of ours, and would travel on into each verdict.
 fn own_headers(message: &BorrowedMessage<'_>) -> Option<OwnedHeaders> {
-    let passed_on = message.headers()?.iter().filter(|header| {
-        headers::PASSED_ON.contains(&header.key) && header.value.is_none_or(|value| value.len() <= LONGEST_HEADER)
+    let passed_on = headers::iter(message.headers()?).filter(|(name, value)| {
+        headers::PASSED_ON.contains(&&**name) && value.is_none_or(|value| value.len() <= LONGEST_HEADER)
     });
-    Some(passed_on.fold(OwnedHeaders::new(), OwnedHeaders::insert))
+    Some(passed_on.fold(OwnedHeaders::new(), |all, (name, value)| all.insert(Header { key: &name, value })))
 }
 
 /// All headers of a record, and after them those that say why it is a dead letter. Where it has some of
 /// those already (a dead letter that was sent again, or a forgery) they are left out: ours are the ones.
 fn dead_letter_headers(message: &BorrowedMessage<'_>, dead_letter: &DeadLetter<'_>) -> OwnedHeaders {
-    let received = message.headers().into_iter().flat_map(|received| received.iter());
-    let is_foreign = |header: &Header<'_, &[u8]>| {
-        !header.key.starts_with(headers::PREFIX) || headers::PASSED_ON.contains(&header.key)
-    };
-    let all = received.filter(is_foreign).fold(OwnedHeaders::new(), OwnedHeaders::insert);
+    let received = message.headers().into_iter().flat_map(headers::iter);
+    let own = received.filter(|(name, _)| headers::is_of_record(name));
+    let all = own.fold(OwnedHeaders::new(), |all, (name, value)| all.insert(Header { key: &name, value }));
     headers::of_dead_letter(dead_letter)
         .iter()
         .fold(all, |all, (key, value)| all.insert(Header { key, value: Some(value) }))

@@ -87,10 +87,9 @@ impl ClientContext for Group {
         let partitions = statistics.topics.get(&self.topics.flows).into_iter().flat_map(|topic| &topic.partitions);
         let owned = partitions.filter(|(_, partition)| partition.fetch_state == "active" && partition.hi_offset >= 0);
         self.metrics.note_ends(owned.map(|(&number, partition)| {
+            // What follows the last record that was given then is no record: marks of transactions.
             let is_at_end = partition.next_offset >= partition.hi_offset && partition.fetchq_cnt == 0;
-            // What follows the last record then is no record: marks of transactions.
-            let end = if is_at_end && partition.app_offset >= 0 { partition.app_offset } else { partition.hi_offset };
-            (number, end, partition.committed_offset)
+            (number, (!is_at_end).then_some(partition.hi_offset), partition.committed_offset)
         }));
     }
 }

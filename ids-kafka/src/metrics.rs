@@ -93,6 +93,8 @@ struct Done {
     /// Timestamp of the last record that is done (of the first that came, where none is), in milliseconds since
     /// 1970-01-01 UTC.
     timestamp_ms: i64,
+    /// The offset after the last record that came.
+    given: i64,
 }
 
 impl Default for DetectorMetrics {
@@ -159,20 +161,34 @@ impl DetectorMetrics {
 
     /// Notes the first record of `partition` since it was taken up: those before it are done.
     pub(crate) fn note_first(&self, partition: i32, offset: i64, timestamp_ms: i64) {
-        lock(&self.done).entry(partition).or_insert(Done { next: offset, timestamp_ms });
+        lock(&self.done).entry(partition).or_insert(Done { next: offset, timestamp_ms, given: offset + 1 });
+    }
+
+    /// Notes the offsets after the last records that came.
+    pub(crate) fn note_given(&self, next: &BTreeMap<i32, i64>) {
+        let mut done = lock(&self.done);
+        for (partition, next) in next {
+            if let Some(done) = done.get_mut(partition) {
+                done.given = *next;
+            }
+        }
     }
 
     /// Notes that the records of `partition` before `next` are done, of which the last has that timestamp.
     pub(crate) fn note_done(&self, partition: i32, next: i64, timestamp_ms: i64) {
-        lock(&self.done).insert(partition, Done { next, timestamp_ms });
+        let mut done = lock(&self.done);
+        let done = done.entry(partition).or_insert(Done { next, timestamp_ms, given: next });
+        (done.next, done.timestamp_ms) = (next, timestamp_ms);
     }
 
-    /// Notes where the partitions that are owned end: lag is counted from what is done, else from what is committed.
-    pub(crate) fn note_ends(&self, ends: impl IntoIterator<Item = (i32, i64, i64)>) {
+    /// Notes where the partitions that are owned end, `None` where all their records were given, and what is committed: lag
+    /// is counted from what is done, else from what is committed.
+    pub(crate) fn note_ends(&self, ends: impl IntoIterator<Item = (i32, Option<i64>, i64)>) {
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as i64);
         let done = lock(&self.done);
-        let lag = |(partition, end, committed): (i32, i64, i64)| {
+        let lag = |(partition, end, committed): (i32, Option<i64>, i64)| {
             let done = done.get(&partition);
+            let end = end.or(done.map(|done| done.given)).unwrap_or(committed);
             let records = (end - done.map_or(committed.max(0), |done| done.next.max(committed))).max(0);
             let age_ms = done.filter(|_| records > 0).map_or(0, |done| (now_ms - done.timestamp_ms).max(0));
             (partition, Lag { records, behind: Duration::from_millis(age_ms as u64) })

@@ -400,10 +400,8 @@ fn cut(message: Outgoing<'_>) -> (Outgoing<'_>, bool) {
     let size = |header: Header<'_, &[u8]>| header.key.len() + header.value.map_or(0, <[u8]>::len);
     let is_crowded = headers.iter().map(size).sum::<usize>() > CUT_BYTES;
     if is_crowded {
-        let is_own = |header: &Header<'_, &[u8]>| {
-            header.key.starts_with(headers::PREFIX) && !headers::PASSED_ON.contains(&header.key)
-        };
-        let own = headers.iter().filter(is_own).fold(OwnedHeaders::new(), OwnedHeaders::insert);
+        let own = headers.iter().filter(|header| !headers::is_of_record(header.key));
+        let own = own.fold(OwnedHeaders::new(), OwnedHeaders::insert);
         let n_left_out = headers.count() - own.count();
         headers = own.insert(Header { key: headers::CUT_HEADERS, value: Some(&n_left_out.to_string()) });
     }

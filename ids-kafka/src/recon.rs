@@ -363,9 +363,9 @@ impl<'a> Checker<'a> {
         };
         let Some(entry) = place.and_then(|place| entries.get_mut(&place)) else { return wrong("") };
         let value = message.payload().unwrap_or_default();
-        if !entry.cannot_be_compared() {
+        if entry.is_comparable(self.books, versions) {
             let alert = serde_json::from_slice::<SaidAlert<'_>>(value);
-            if alert.is_ok_and(|alert| entry.is_of_another(&alert.ids.model, versions)) {
+            if alert.is_ok_and(|alert| entry.is_of_another(self.books, &alert.ids.model, versions)) {
                 report.repeated_alerts += 1;
                 return;
             }
@@ -391,7 +391,7 @@ impl<'a> Checker<'a> {
             report.find(|| format!("{}: a dead letter of no record", shown(message)));
             return;
         };
-        if !entry.cannot_be_compared() && entry.is_of_another(header("ids.model").unwrap_or_default(), versions) {
+        if entry.is_of_another(self.books, header("ids.model").unwrap_or_default(), versions) {
             report.repeated_dead_letters += 1;
             return;
         }
@@ -459,21 +459,26 @@ impl<'a> Checker<'a> {
 }
 
 impl Books<'_> {
+    /// Whether the model of that version was given.
+    fn knows(&self, version: &str) -> bool {
+        self.models.iter().any(|model| model.version() == version)
+    }
+
     fn origin(&self, (partition, offset): Place, timestamp_ms: Option<i64>) -> Origin<'_> {
         Origin { topic: &self.topics.flows, partition, offset, timestamp_ms }
     }
 }
 
 impl Entry {
-    /// Whether nothing can be said of what it should have raised: its record is gone, or has no outcome yet (whoever
-    /// takes it up raises it again).
-    fn cannot_be_compared(&self) -> bool {
-        self.outcome.is_none() || self.record.is_none()
+    /// Whether it can be said what it should have raised: not where its record is gone or has no outcome yet (whoever takes it
+    /// up raises it again), nor where its model was not given.
+    fn is_comparable(&self, books: &Books<'_>, versions: &Names) -> bool {
+        self.record.is_some() && self.outcome.is_some_and(|outcome| books.knows(versions.name(outcome.version)))
     }
 
     /// Whether what `model` said comes from before a crash: the record was then scored with another.
-    fn is_of_another(&self, model: &str, versions: &Names) -> bool {
-        self.outcome.is_some_and(|outcome| versions.name(outcome.version) != model)
+    fn is_of_another(&self, books: &Books<'_>, model: &str, versions: &Names) -> bool {
+        books.knows(model) && self.outcome.is_some_and(|outcome| versions.name(outcome.version) != model)
     }
 
     /// Digest of the alert that must be there.

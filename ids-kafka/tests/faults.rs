@@ -62,7 +62,6 @@ fn verdicts(kafka: &EmbeddedKafka) -> (BTreeSet<Vec<u8>>, usize) {
 #[test]
 fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
     const N: u64 = 24_000;
-    // A batch more may have been read before the loop pauses.
     const MOST_OPEN: u64 = MOST_OPEN_RECORDS as u64;
     let kafka = EmbeddedKafka::start(2).expect("starts");
     let topics = Topics::of("demo");
@@ -97,8 +96,8 @@ fn a_slow_sink_pauses_the_detector_and_loses_nothing() {
         acknowledged == N
     });
     eprintln!("at most {most_in_flight} records on their way, {most_ahead} not acknowledged");
-    assert!(most_in_flight >= MOST_OPEN, "the sink is not slow: {most_in_flight} records on their way");
-    assert!(most_in_flight.max(most_ahead) < MOST_OPEN + 1_024, "{most_in_flight} and {most_ahead} records");
+    assert!(most_in_flight > MOST_OPEN - 1_024, "the sink is not slow: {most_in_flight} records on their way");
+    assert!(most_in_flight.max(most_ahead) <= MOST_OPEN, "{most_in_flight} and {most_ahead} records");
     assert_eq!(metrics.rebalances.get(), 1, "it stayed in its group: {:?}", metrics.last_consumer_error());
     cluster.broker_round_trip_time(2, Duration::ZERO).expect("no delay");
     stop.request();

@@ -209,8 +209,8 @@ fn ask_sets(
     by_code: &mut Vec<Bits>,
     present: &mut Vec<usize>,
 ) {
-    by_code.clear();
-    by_code.resize(categorical.n_codes(), [0; WORDS]);
+    // Zero but while this works.
+    by_code.resize(by_code.len().max(categorical.n_codes()), [0; WORDS]);
     present.clear();
     for (r, row) in rows.chunks_exact(n_features).enumerate() {
         let code = categorical.code_of(row);
@@ -228,6 +228,7 @@ fn ask_sets(
                 *word |= rows & goes_right;
             }
         }
+        by_code[code] = [0; WORDS];
     }
 }
 

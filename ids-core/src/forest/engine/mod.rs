@@ -78,6 +78,8 @@ const SMALL_FOREST: usize = 512 << 10;
 /// Bytes that the ranks of a tile may take.
 const MOST_CELLS: usize = 512 << 10;
 const MOST_TILE_ROWS: usize = 4_096;
+/// Leaves of a tile, of all rows and trees, as far as a tile may have fewer rows.
+const MOST_LEAVES: usize = 2 << 20;
 
 /// Room to work in, kept from call to call so that none allocates once it is large enough.
 #[derive(Debug, Clone, Default)]
@@ -163,7 +165,8 @@ impl Engine {
             Finder::Ranked(ranked) => ranked.tile_rows,
             Finder::Doubles(_) => doubles::TILE_ROWS,
         };
-        let tile_rows = tile_rows.min(n_rows.next_multiple_of(crown::ROWS));
+        let fitting = (MOST_LEAVES / self.forest.n_trees().max(1)).max(1).next_multiple_of(crown::ROWS);
+        let tile_rows = tile_rows.min(fitting).min(n_rows.next_multiple_of(crown::STEP));
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {

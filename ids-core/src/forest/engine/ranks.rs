@@ -29,7 +29,7 @@ pub(super) const FEW: usize = 64;
 pub(super) const SOME: usize = 256;
 pub(super) const MANY: usize = 2048;
 
-/// Bytes in the table of a feature's category sets, at most: it should stay in a cache.
+/// Bytes in the tables of all category sets, at most: they should stay in a cache.
 const MOST_TABLE: usize = 1 << 20;
 
 /// Which columns a forest asks for, and how they follow from a row's features.
@@ -99,11 +99,19 @@ impl Ranks {
             ranks.thresholds.push(f64::NAN);
         }
         ranks.n_columns = ranks.numeric.len();
+        let mut n_table = 0;
         for (feature, mut sets) in sets.into_iter().enumerate().filter(|(_, own)| !own.is_empty()) {
             sets.sort_unstable();
             sets.dedup();
+            if ranks.n_columns + sets.len() >= MANY {
+                return None;
+            }
             let categorical = Categorical::new(forest, feature, sets, ranks.n_columns)?;
             ranks.n_columns += categorical.sets.len();
+            n_table += categorical.answers.len();
+            if n_table > MOST_TABLE {
+                return None;
+            }
             ranks.categorical.push(categorical);
         }
         ranks.n_columns += 1;
@@ -141,7 +149,8 @@ impl Ranks {
                 Some((column, u8::try_from(rank).ok()?))
             }
             Test::OneOf(set) => {
-                let own = self.categorical.iter().find(|own| own.feature == feature as usize)?;
+                let position = self.categorical.binary_search_by_key(&(feature as usize), |own| own.feature).ok()?;
+                let own = &self.categorical[position];
                 Some((own.first_column + own.sets.binary_search(&set).ok()?, 0))
             }
         }
