@@ -120,6 +120,13 @@ spark-connect: dev-wheel target/spark-$(CONNECT_SPARK)/bin/python ## Test ids_py
 notebooks: java dev-wheel kafka-jars ## Execute the notebooks, with Spark and Kafka (ARGS=--write replaces their outputs)
 	PATH="$(abspath $(VENV)/bin):$$PATH" $(PYTHON) notebooks/run.py $(ARGS)
 
+.PHONY: compare
+compare: java wheel ## Forests scored by ids-core, TL2cgen, ONNX Runtime, scikit-learn, YDF and Spark; figures go to target/compare.json
+	cargo build --release -p ids-benches --bin compare-engine
+	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
+	$(VENV)/bin/pip install --quiet --force-reinstall --no-deps "$$(ls -t target/wheels/*.whl | head -1)"
+	$(PYTHON) benches/compare/forests.py --rust target/release/compare-engine --json target/compare.json $(ARGS)
+
 .PHONY: compare-python
 compare-python: java wheel ## How fast ids-py is against ids-core, ONNX Runtime and Spark; figures go to target/compare-python.json and compare-spark.json
 	cargo build --release -p ids-benches --bin compare-rust

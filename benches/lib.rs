@@ -26,9 +26,16 @@ pub fn model(name: &str) -> Arc<Model> {
 /// # Panics
 /// Where they cannot be read.
 pub fn flows(model: &Model) -> FlowRecords {
-    let path = repository().join("testdata/synthetic-unsw-nb15.csv");
-    let input = BufReader::new(File::open(&path).expect("the synthetic flows"));
-    let mut reader = FlowReader::new(input, &path, Arc::clone(model.schema()), model.inputs()).expect("a good header");
+    read_flows(model, &repository().join("testdata/synthetic-unsw-nb15.csv"))
+}
+
+/// The flows of a CSV file, decoded.
+///
+/// # Panics
+/// Where they cannot be read.
+pub fn read_flows(model: &Model, path: &Path) -> FlowRecords {
+    let input = BufReader::new(File::open(path).expect("a file of flows"));
+    let mut reader = FlowReader::new(input, path, Arc::clone(model.schema()), model.inputs()).expect("a good header");
     let mut records = FlowRecords::new(Arc::clone(model.schema()));
     while reader.read(&mut records).expect("reads") != Read::End {}
     records
