@@ -23,7 +23,7 @@ use crate::flight::{Offsets, Reach, Verdicts};
 use crate::group::{Group, GroupConsumer};
 use crate::headers;
 use crate::health::Health;
-use crate::metrics::{BatchCounts, DetectorMetrics};
+use crate::metrics::{BatchCounts, DetectorMetrics, OTHER_CLASS};
 use crate::outbox::{Outbox, Outgoing, Ticket, lock};
 use crate::reach;
 use crate::shutdown::Shutdown;
@@ -419,9 +419,15 @@ impl Detector {
                 (Some((index, Ok(score))), _) => {
                     let verdict = Verdict::new(model, origin, score);
                     *counts.verdicts.entry(verdict.class).or_default() += 1;
+                    let flow = batch.records.get(index);
+                    let sent = message.headers().and_then(|headers| headers::text(headers, headers::LABEL));
+                    if let Some(label) = sent.or(flow.label()) {
+                        let known = model.classes().iter().find(|class| **class == *label);
+                        let actual = known.map_or(OTHER_CLASS, String::as_str);
+                        *counts.labelled.entry((actual, verdict.class)).or_default() += 1;
+                    }
                     if alerting.raises(&verdict) {
                         counts.alerts += 1;
-                        let flow = batch.records.get(index);
                         let alert = alerting.alert(model, &verdict, flow, &score, batch.read_at_ms);
                         text.clear();
                         // Writing to memory does not fail.

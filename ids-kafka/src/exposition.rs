@@ -125,6 +125,14 @@ impl Collector for Exposed {
             }
         }
 
+        let of_type = ConstCounter::new(0u64).metric_type();
+        let help = "Records that carried their class and were scored, by that class and the predicted one.";
+        let mut family = to.encode_descriptor("labelled_records", help, None, of_type)?;
+        for ((actual, predicted), n) in metrics.labelled() {
+            let labels = [("actual", actual.as_str()), ("predicted", predicted.as_str())];
+            ConstCounter::new(n).encode(family.encode_family(&labels)?)?;
+        }
+
         let of_type = ConstGauge::new(0i64).metric_type();
         let assigned = ConstGauge::new(metrics.assigned_partitions() as i64);
         assigned.encode(to.encode_descriptor("assigned_partitions", "Partitions owned.", None, of_type)?)?;

@@ -37,7 +37,7 @@ pub use detector::{Detector, Handle, MOST_OPEN_RECORDS};
 pub use embedded::EmbeddedKafka;
 pub use error::{Error, Result};
 pub use golden::GoldenRows;
-pub use metrics::DetectorMetrics;
+pub use metrics::{DetectorMetrics, OTHER_CLASS};
 pub use replay::{Flow, Receipt, Replay};
 pub use replay_metrics::ReplayMetrics;
 pub use shutdown::Shutdown;

@@ -73,6 +73,7 @@ pub struct DetectorMetrics {
     model: Mutex<Option<ModelInfo>>,
     verdicts_by_class: Mutex<BTreeMap<String, u64>>,
     dead_letters_by_kind: Mutex<BTreeMap<String, u64>>,
+    labelled: Mutex<BTreeMap<(String, String), u64>>,
 }
 
 /// The model that serves.
@@ -126,6 +127,7 @@ impl Default for DetectorMetrics {
             model: Mutex::default(),
             verdicts_by_class: Mutex::default(),
             dead_letters_by_kind: Mutex::default(),
+            labelled: Mutex::default(),
         }
     }
 }
@@ -234,6 +236,12 @@ impl DetectorMetrics {
         lock(&self.dead_letters_by_kind).clone()
     }
 
+    /// Records that carried their class and were scored, by that class and the predicted one. A class that the model
+    /// does not know is [`OTHER_CLASS`].
+    pub fn labelled(&self) -> BTreeMap<(String, String), u64> {
+        lock(&self.labelled).clone()
+    }
+
     /// Adds the counts of a batch, gathered without a lock per record.
     pub(crate) fn add_batch(&self, batch: &BatchCounts<'_>) {
         self.batches.add(1);
@@ -253,13 +261,25 @@ impl DetectorMetrics {
                 }
             }
         }
+        if !batch.labelled.is_empty() {
+            let mut total = lock(&self.labelled);
+            for (&(actual, predicted), n) in &batch.labelled {
+                *total.entry((actual.to_owned(), predicted.to_owned())).or_default() += n;
+            }
+        }
     }
 }
+
+/// What a class is counted as that the model does not know: whoever sends records chooses it, and a metric for each would
+/// have no end.
+pub const OTHER_CLASS: &str = "other";
 
 /// The counts of one batch.
 #[derive(Debug, Default)]
 pub(crate) struct BatchCounts<'a> {
     pub(crate) verdicts: BTreeMap<&'a str, u64>,
     pub(crate) dead_letters: BTreeMap<&'a str, u64>,
+    /// By actual and predicted class.
+    pub(crate) labelled: BTreeMap<(&'a str, &'a str), u64>,
     pub(crate) alerts: u64,
 }

@@ -14,8 +14,8 @@ use ids_kafka::recon::Books;
 use ids_kafka::replay::{Limit, read_flows};
 use ids_kafka::tally::Tally;
 use ids_kafka::{
-    Connection, Detector, DetectorConfig, EmbeddedKafka, Error, Load, Replay, ReplayConfig, Shutdown, Topics, admin,
-    exposition, headers,
+    Connection, Detector, DetectorConfig, EmbeddedKafka, Error, Load, OTHER_CLASS, Replay, ReplayConfig, Shutdown,
+    Topics, admin, exposition, headers,
 };
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -445,6 +445,39 @@ fn csv_rows_are_scored_like_json() {
     stop.request();
     running.join().expect("no panic").expect("stops cleanly");
     assert_eq!(header(&letters[0], "ids.kind"), Some("row_too_short"));
+}
+
+#[test]
+fn classes_that_travel_along_are_counted_beside_the_predicted_ones() {
+    let kafka = kafka();
+    let text = std::fs::read_to_string(repository().join("testdata/synthetic-unsw-nb15.csv")).expect("flows");
+    let (columns, rows) = text.split_once('\n').expect("a header");
+    let rows: Vec<_> = rows.lines().take(60).collect();
+    let of_class = |class: &str| rows.iter().filter(|row| row.contains(class)).count() as u64;
+    let (n_dos, n_normal) = (of_class(",DoS,"), of_class(",Normal,"));
+    assert!(n_dos > 0 && n_normal > 0);
+    // A class that no model knows, in the record itself; and one that a header says, which is nearer to the sensor.
+    let unknown: Vec<_> = rows.iter().map(|row| Some(row.replace(",DoS,", ",Zebra,").into_bytes())).collect();
+    produce(&kafka, &unknown);
+    let header = OwnedHeaders::new().insert(Header { key: headers::LABEL, value: Some("Worms") });
+    produce_with(&kafka, &unknown[..7], Some(&header));
+    let config =
+        DetectorConfig { csv_columns: Some(columns.to_owned()), ..DetectorConfig::new(kafka.connection(), "demo") };
+    let detector = Detector::new(config, model()).expect("a detector");
+    let metrics = Arc::clone(detector.metrics());
+    let stop = Shutdown::new();
+    let flag = stop.clone();
+    let running = thread::spawn(move || detector.run(&flag));
+    assert_eq!(consume(&kafka, "demo.verdicts", 67).len(), 67);
+    stop.request();
+    running.join().expect("no panic").expect("stops cleanly");
+    let mut by_class = BTreeMap::<String, u64>::new();
+    for ((actual, _), n) in metrics.labelled() {
+        *by_class.entry(actual).or_default() += n;
+    }
+    assert_eq!(by_class.values().sum::<u64>(), 67, "{by_class:?}");
+    assert_eq!((by_class[OTHER_CLASS], by_class["Normal"]), (n_dos, n_normal));
+    assert_eq!(by_class["Worms"], of_class(",Worms,") + 7);
 }
 
 /// Asks the admin server; status and body.

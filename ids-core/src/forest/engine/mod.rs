@@ -142,7 +142,6 @@ impl Engine {
     #[inline(always)]
     fn score_rows(&self, features: &[f64], work: &mut Work, scores: &mut Scores) {
         let Work { tile: Tile { cells, .. }, vectors, numbers, .. } = work;
-        vectors.resize(self.forest.n_trees(), 0);
         for (row, features) in features.chunks_exact(self.forest.n_features).enumerate() {
             match &self.finder {
                 Finder::Ranked(ranked) => {
@@ -150,7 +149,10 @@ impl Engine {
                     ranked.ranks.fill_row(features, cells);
                     ranked.walk.row(cells, vectors);
                 }
-                Finder::Doubles(doubles) => doubles.row(features, vectors),
+                Finder::Doubles(doubles) => {
+                    vectors.resize(self.forest.n_trees(), 0);
+                    doubles.row(features, vectors);
+                }
             }
             self.finish(vectors.iter().map(|&vector| [vector]), numbers, scores, row);
         }
