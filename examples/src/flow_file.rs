@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use ids_core::Model;
-use ids_core::decode::{Batch, FlowBatches};
+use ids_core::decode::{Batch, FlowBatches, Skipped};
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// Rows per batch: enough to keep the forest's tiles full.
@@ -36,6 +36,13 @@ impl FlowFile {
         let batches = FlowBatches::new(input, path, Arc::clone(model.schema()), model.inputs())
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { batches, progress })
+    }
+
+    /// What rows were skipped so far, in words; `None` where none was.
+    pub fn skipped(&self) -> Option<String> {
+        let Skipped { repeated_headers, empty_rows } = self.batches.reader().skipped();
+        let any = repeated_headers + empty_rows > 0;
+        any.then(|| format!("{repeated_headers} copies of the header and {empty_rows} empty rows are skipped"))
     }
 
     /// The next batch; `None` at the end of the file.

@@ -1,5 +1,6 @@
 //! What the programs share. Each program is a thin main over the libraries; start reading in `bin/`.
 
+pub mod describe;
 pub mod dlq;
 pub mod flow_file;
 pub mod monitor;

@@ -109,7 +109,7 @@ struct PlaceMessage {
 impl Ledger {
     /// Empty books for the verdicts of `model`.
     pub fn new(model: &Model) -> Result<Self> {
-        let matrix = ConfusionMatrix::new(model.classes(), model.benign());
+        let matrix = ConfusionMatrix::new(model.labels(), model.benign());
         // From 1 microsecond to an hour, to three digits.
         let latency_us = Histogram::new_with_bounds(1, 3_600_000_000, 3).context("cannot make a histogram")?;
         Ok(Self(Mutex::new(Books {

@@ -61,6 +61,53 @@ fn inspect_shows_what_makes_no_verdicts_too() {
     }
 }
 
+#[test]
+fn describe_shows_what_a_file_is() {
+    let text = succeed("ids", &["describe", FLOWS]);
+    for expected in ["schema    unsw-nb15, by its columns", "rejected\n", "`Normal` is no attack", "spkts", "distinct"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
+    let json = succeed("ids", &["describe", FLOWS, "--schema", "unsw-nb15", "--json"]);
+    let card: Value = serde_json::from_str(&json).expect("JSON");
+    let n_lines = std::fs::read_to_string(repository().join(FLOWS)).expect("flows").lines().count() as u64;
+    assert_eq!(card["rows"]["flows"].as_u64(), Some(n_lines - 1));
+    assert_eq!((card["schema"]["is_given"].as_bool(), card["format"].as_str()), (Some(true), Some("csv")));
+}
+
+#[test]
+fn what_is_skipped_is_said() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("joined.csv");
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    let lines: Vec<_> = text.lines().take(3).collect();
+    let joined = [lines[0], lines[1], lines[0], lines[2], &",".repeat(44), ""].join("\n");
+    std::fs::write(&path, joined).expect("writes");
+    let path = path.to_string_lossy().into_owned();
+    let output = run("ids", &["score", "--model", SMALL, "--input", &path]);
+    let errors = String::from_utf8(output.stderr).expect("UTF-8");
+    for expected in ["1 copies of the header and 1 empty rows are skipped", "2 rows scored, 0 without a score"] {
+        assert!(errors.contains(expected), "{errors}");
+    }
+    let text = succeed("ids", &["describe", &path]);
+    assert!(text.contains(" 1 the header again") && text.contains(" 1 empty"), "{text}");
+}
+
+#[test]
+fn describe_says_why_it_cannot() {
+    for (arguments, expected) in [
+        (&["describe", "Cargo.toml"][..], "no built-in schema"),
+        (&["describe", "nowhere.csv"], "cannot open nowhere.csv"),
+        (&["describe", FLOWS, "--schema", "netflow"], "built in are unsw-nb15, cicflowmeter, "),
+        (&["describe", "testdata/spark"], "testdata/spark: "),
+    ] {
+        let output = run("ids", arguments);
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.code() == Some(1) && errors.contains(expected), "{arguments:?}: {errors}");
+    }
+}
+
 /// The exit code says what came of it: nothing differs, something does, or they could not be compared.
 #[test]
 fn verify_compares_with_what_spark_wrote() {
@@ -197,7 +244,7 @@ fn errors_say_what_is_wrong() {
         ("ids", &["inspect", "absent"], "absent"),
         ("ids", &["evaluate", "--model", SMALL, "--input", &header_only], "has no labelled flow"),
         ("ids", &["evaluate", "--model", SMALL, "--input", &narrow], "cannot supply"),
-        ("ids", &["score", "--model", SMALL, "--input", &twice], "named twice"),
+        ("ids", &["score", "--model", SMALL, "--input", &twice], "there twice"),
         ("ids", &["score", "--model", SMALL, "--input", &nothing], "is empty"),
         ("demo", &["--rate", "0"], "a rate above 0"),
         ("demo", &["--burst-power", "1.0"], "1.1 or more"),

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alert;
+pub mod data_card;
 pub mod dead_letter;
 pub mod decode;
 pub mod error;
@@ -19,6 +20,7 @@ pub mod verdict;
 pub mod verify;
 
 pub use alert::{Alert, AlertPolicy, Alerting};
+pub use data_card::{DataCard, describe};
 pub use dead_letter::DeadLetter;
 pub use decode::{CsvColumns, CsvDecoder, CsvReader, FlowReader, JsonDecoder, RecordError, RecordErrorKind};
 pub use error::{Error, Result};

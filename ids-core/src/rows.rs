@@ -48,14 +48,16 @@ pub enum Slot {
     Vector(usize),
 }
 
-/// The columns of a batch. Names match without regard to ASCII case, as in Spark.
+/// The columns of a batch. Names match without regard to ASCII case, as in Spark, or more loosely: see
+/// [`Fields::loose`].
 #[derive(Debug, Clone)]
 pub struct Fields {
     source: String,
     fields: Vec<Field>,
     slots: Vec<Slot>,
-    /// Lower-case name or alias -> position.
+    /// Lower-case name or alias -> position; where names match loosely, their letters and digits too.
     positions: FxHashMap<String, usize>,
+    is_loose: bool,
     n_numbers: usize,
     n_texts: usize,
     n_vectors: usize,
@@ -69,10 +71,17 @@ impl Fields {
             fields: Vec::new(),
             slots: Vec::new(),
             positions: FxHashMap::default(),
+            is_loose: false,
             n_numbers: 0,
             n_texts: 0,
             n_vectors: 0,
         }
+    }
+
+    /// As [`new`](Self::new), for names that match by their ASCII letters and digits alone: `Flow Bytes/s` is
+    /// `flow_bytes_s`.
+    pub fn loose(source: impl Into<String>) -> Self {
+        Self { is_loose: true, ..Self::new(source) }
     }
 
     /// Appends a field that goes by its name and by each of `aliases`.
@@ -91,6 +100,14 @@ impl Fields {
                 return Err(format!("the name `{name}` is used twice"));
             }
             names.push(lower);
+        }
+        if self.is_loose {
+            // Two spellings of one column may be the same letters; two columns may not.
+            let spellings: Vec<_> = names.iter().map(|name| letters_of(name)).filter(|name| !name.is_empty()).collect();
+            if let Some(taken) = spellings.iter().find(|&name| self.positions.contains_key(name)) {
+                return Err(format!("the name `{taken}`, blanks and punctuation aside, is used twice"));
+            }
+            names.extend(spellings);
         }
         self.positions.extend(names.into_iter().map(|name| (name, position)));
         let next = |counter: &mut usize| std::mem::replace(counter, *counter + 1);
@@ -111,7 +128,8 @@ impl Fields {
     /// Position of the field of that name or alias.
     pub fn position(&self, name: &str) -> Option<usize> {
         // Most names come in lower case: look before copying.
-        self.positions.get(name).or_else(|| self.positions.get(&name.to_ascii_lowercase())).copied()
+        let found = self.positions.get(name).or_else(|| self.positions.get(&name.to_ascii_lowercase()));
+        found.or_else(|| self.is_loose.then(|| self.positions.get(&letters_of(name)))?).copied()
     }
 
     /// The field at `position`.
@@ -133,6 +151,11 @@ impl Fields {
     pub fn slot(&self, position: usize) -> Slot {
         self.slots[position]
     }
+}
+
+/// The ASCII letters and digits of a name, in lower case.
+fn letters_of(name: &str) -> String {
+    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
 }
 
 /// A vector of Spark's: dense, or sparse, where entries that are not stored read as 0.
@@ -437,6 +460,23 @@ mod tests {
         fields.push(field("b"), &["c".into(), "A".into()]).expect_err("taken");
         fields.push(field("b"), &["B".into()]).expect_err("twice in one field");
         assert_eq!((fields.position("a"), fields.position("b"), fields.position("c")), (Some(0), None, None));
+    }
+
+    #[test]
+    fn loose_names_match_by_letters_and_digits() {
+        let field = |name: &str| Field { name: name.into(), data_type: DataType::Double, is_input: true };
+        let mut fields = Fields::loose("test");
+        fields.push(field("flow_bytes_per_s"), &["Flow Byts/s".into(), "flow_byts_s".into()]).expect("one column");
+        for name in ["Flow Byts/s", "FLOW BYTES PER S", "flow-byts_S", " Flow Byts/s"] {
+            assert_eq!(fields.position(name), Some(0), "{name}");
+        }
+        assert_eq!((fields.position("-"), fields.position(""), fields.position("flow")), (None, None, None));
+        let error = fields.push(field("flowbyts/s"), &[]).expect_err("the letters are taken");
+        assert!(error.contains("blanks and punctuation aside"), "{error}");
+        let mut exact = Fields::new("test");
+        exact.push(field("a_1"), &[]).expect("a new name");
+        exact.push(field("a1"), &[]).expect("another");
+        assert_eq!(exact.position("a 1"), None);
     }
 
     #[test]

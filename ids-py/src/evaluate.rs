@@ -35,7 +35,7 @@ pub(crate) fn evaluate_json(
             return Err(PyValueError::new_err(format!("{found} labels for {expected} rows")));
         }
     }
-    let mut matrix = ConfusionMatrix::new(core.classes(), core.benign());
+    let mut matrix = ConfusionMatrix::new(core.labels(), core.benign());
     let (mut n_unlabelled, mut n_unknown) = (0, 0);
     for (&label, &prediction) in outputs.labels.iter().zip(&outputs.prediction) {
         match label {
@@ -43,7 +43,7 @@ pub(crate) fn evaluate_json(
             NO_LABEL => n_unlabelled += 1,
             UNKNOWN_LABEL => n_unknown += 1,
             class => {
-                matrix.count(&core.classes()[class as usize], prediction as usize);
+                matrix.count(&core.labels()[class as usize], prediction as usize);
             }
         }
     }
@@ -81,7 +81,7 @@ fn positions(model: &ids_core::Model, labels: &Bound<'_, PyAny>) -> PyResult<Vec
             None => Some(text.as_str()),
         };
         Ok(class.map_or(NO_LABEL, |class| {
-            model.classes().iter().position(|known| known == class).map_or(UNKNOWN_LABEL, |known| known as i32)
+            model.labels().iter().position(|known| known == class).map_or(UNKNOWN_LABEL, |known| known as i32)
         }))
     };
     labels.try_iter()?.map(position).collect()

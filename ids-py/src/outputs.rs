@@ -272,7 +272,7 @@ fn label_of(model: &Model, records: &FlowRecords, row: usize) -> i32 {
     match records.get(row).label() {
         None => NO_LABEL,
         Some(label) => {
-            model.classes().iter().position(|class| class == label).map_or(UNKNOWN_LABEL, |class| class as i32)
+            model.labels().iter().position(|class| class == label).map_or(UNKNOWN_LABEL, |class| class as i32)
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `ids`: look at a model, score a file with it, measure it on labelled flows, convert it, prove it equal
+//! `ids`: look at a file of flows or at a model, score a file with it, measure it on labelled flows, convert it, prove it equal
 //! to Spark; look at dead letters; check the books of a detector.
 
 use std::fs::File;
@@ -13,6 +13,7 @@ use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
 use ids_core::{ConfusionMatrix, Model, Origin, Outcome, Schema, SparkModel, outcome};
+use ids_examples::describe::{self, DescribeArgs};
 use ids_examples::dlq::{self, DlqCommand};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::load_model;
@@ -29,6 +30,17 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Show what a file of flows is: schema, rows, classes, columns, and what is odd about it.
+    ///
+    /// Reads UNSW-NB15 (with its header, or raw without one), what CICFlowMeter writes (CIC-IDS2017, CSE-CIC-IDS2018,
+    /// CIC-DDoS2019, their corrected releases, versions 3 and 4), what the Python cicflowmeter writes, and NSL-KDD: the
+    /// columns tell which it is. Every row is a flow, or is rejected with its line and a reason, or is a copy of the
+    /// header or empty: the four add up to what was read. Memory does not grow with the file. The exit code is 0 where
+    /// the file was read to its end, whatever is in it, and 1 where it could not be.
+    #[command(
+        after_help = "Example:\n  ids describe flows.csv\n  zcat flows.csv.gz | ids describe - --schema cicflowmeter --json | jq .rows"
+    )]
+    Describe(DescribeArgs),
     /// Show what a model is: classes, inputs, stages, forest, where it comes from.
     Inspect {
         /// A directory that Spark saved, or a model file.
@@ -199,6 +211,7 @@ impl ModelArg {
 
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
+        Command::Describe(arguments) => describe::run(&arguments),
         Command::Inspect { model, schema } => inspect(&model, &schema),
         Command::Score { model, input, output } => score(&model, &input, &output),
         Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
@@ -280,6 +293,9 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
         )?;
     }
     out.flush()?;
+    if let Some(skipped) = file.skipped() {
+        eprintln!("{skipped}");
+    }
     eprintln!("{n_scored} rows scored, {n_bad} without a score");
     Ok(())
 }
@@ -295,7 +311,7 @@ fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
     let model = model.load()?;
     let mut file = FlowFile::open(input, &model)?;
     let mut scorer = model.scorer();
-    let mut matrix = ConfusionMatrix::new(model.classes(), model.benign());
+    let mut matrix = ConfusionMatrix::new(model.labels(), model.benign());
     let (mut n_bad, mut n_unlabelled, mut n_unknown) = (0, 0, 0);
     let mut first_bad = None;
     while let Some(batch) = file.next_batch()? {
@@ -315,6 +331,9 @@ fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
     let quality = matrix.quality();
     if let Some(first) = first_bad {
         eprintln!("warning: {n_bad} rows have no score; the first: {first}");
+    }
+    if let Some(skipped) = file.skipped() {
+        eprintln!("{skipped}");
     }
     if n_unlabelled > 0 {
         eprintln!("warning: {n_unlabelled} rows have no label and are not counted");

@@ -5,10 +5,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ids_core::decode::Read;
-use ids_core::{FlowReader, FlowRecords, Schema};
+use ids_core::{FlowReader, FlowRecords, Schema, describe};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
+    if let Ok(card) = describe(bytes, "flows.csv", None) {
+        let rows = card.rows;
+        assert_eq!(rows.read, rows.flows + rows.rejected + rows.repeated_headers + rows.empty_rows);
+        let _ = card.to_string();
+    }
     let schema = Arc::new(Schema::unsw_nb15());
     let mut records = FlowRecords::new(Arc::clone(&schema));
     let Ok(mut reader) = FlowReader::new(bytes, Path::new("flows.csv"), schema, &["dur".into()]) else { return };

@@ -40,6 +40,11 @@ impl<R: BufRead> FlowBatches<R> {
         Ok(Self { reader, records: FlowRecords::new(schema), rows: Vec::new(), bad: Vec::new(), n_rows: 0 })
     }
 
+    /// The reader: what it skipped, which columns the file has.
+    pub fn reader(&self) -> &FlowReader<R> {
+        &self.reader
+    }
+
     /// The next `n_rows` rows, or as many as there are; `None` at the end of the file.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{RecordError, RowRules, named_twice};
+use super::{Named, RecordError, RowRules};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::rows::Slot;
@@ -26,13 +26,12 @@ impl ColumnDecoder {
     /// `source_name` is what messages call the source.
     ///
     /// # Errors
-    /// [`Error::MissingColumns`] lists what the source lacks; [`Error::Columns`] names a column that it has twice.
+    /// [`Error::MissingColumns`] lists what the source lacks; [`Error::Columns`] names a column that it has twice, or
+    /// that tells of another data set.
     pub fn new<S: AsRef<str>>(schema: Arc<Schema>, inputs: &[String], names: &[S], source_name: &str) -> Result<Self> {
-        let positions: Vec<_> = names.iter().map(|name| schema.position(name.as_ref())).collect();
-        if let Some(column) = named_twice(&positions) {
-            let detail = format!("the column `{}` is there twice", names[column].as_ref());
-            return Err(Error::Columns { source_name: source_name.into(), detail });
-        }
+        let named = Named::new(&schema, names);
+        let named = named.map_err(|detail| Error::Columns { source_name: source_name.into(), detail })?;
+        let positions = named.positions;
         let mut rules = RowRules::new(schema, inputs)?;
         rules.see_all(positions.iter().flatten().copied(), source_name)?;
         let inputs = inputs.iter().filter_map(|input| rules.schema.position(input)).collect();

@@ -1,78 +1,20 @@
 //! CSV (RFC 4180): files with a header, files without one whose layout the schema knows, and single
 //! rows in messages.
 //!
-//! Splitting into fields is csv-core's work; which column a field belongs to, and what it means, is
-//! decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those
-//! doubles (also `nan`, `inf`: spellings of CICFlowMeter and pandas).
+//! Splitting into fields is csv-core's work; which column a field belongs to is told by [`CsvColumns`]; what it
+//! means is decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those doubles
+//! (also `nan`, `inf`: spellings of CICFlowMeter and pandas). Rows that repeat the header and rows of empty fields
+//! alone are no flows and no errors: files that were put together from others have them. They are skipped and counted.
 
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Fault, Read, RecordError, RecordErrorKind, RowRules, excerpt, named_twice};
+use super::{CsvColumns, Fault, Read, RecordError, RecordErrorKind, RowRules, Skipped, excerpt};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
 use crate::schema::{ColumnKind, Schema};
-
-/// Which column each field of a row belongs to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CsvColumns {
-    /// Position in the schema of each field; `None` for a field that the schema does not know.
-    positions: Vec<Option<usize>>,
-    /// How the columns were found, for messages.
-    source: String,
-}
-
-impl CsvColumns {
-    /// The columns that a header names.
-    ///
-    /// # Errors
-    /// [`Error::Header`] where it names no column of the schema, or one twice.
-    pub fn from_header<S: AsRef<str>>(schema: &Schema, header: &[S]) -> Result<Self> {
-        let positions: Vec<_> = header.iter().map(|name| schema.position(name.as_ref().trim())).collect();
-        if let Some(field) = named_twice(&positions) {
-            let name = header[field].as_ref();
-            return Err(Error::Header { detail: format!("the column `{name}` is named twice") });
-        }
-        if positions.iter().all(Option::is_none) {
-            let detail = format!("it names no column of schema `{}`", schema.name());
-            return Err(Error::Header { detail });
-        }
-        Ok(Self { positions, source: "the CSV header".into() })
-    }
-
-    /// The columns of the header-less layout called `name` in the schema.
-    ///
-    /// # Errors
-    /// [`Error::Header`] where the schema has no such layout.
-    pub fn layout(schema: &Schema, name: &str) -> Result<Self> {
-        let names = schema.layout(name).ok_or_else(|| Error::Header {
-            detail: format!("schema `{}` has no layout called `{name}`", schema.name()),
-        })?;
-        Ok(Self { source: format!("the layout `{name}`"), ..Self::from_header(schema, names)? })
-    }
-
-    /// The columns of a file whose first row is `first`, and whether that row is a header: it is if
-    /// it names a column; else the layout with as many columns is taken.
-    fn detect(schema: &Schema, first: &Fields) -> Result<(Self, bool)> {
-        let names: Vec<_> = first.iter().map(|(_, field)| String::from_utf8_lossy(field)).collect();
-        if names.iter().any(|name| schema.position(name.trim()).is_some()) {
-            return Ok((Self::from_header(schema, &names)?, true));
-        }
-        match schema.layout_of_width(names.len()) {
-            Some((layout, _)) => Ok((Self::layout(schema, layout)?, false)),
-            None => {
-                let detail = format!(
-                    "the first row names no column of schema `{}`, and no layout without a header has {} columns",
-                    schema.name(),
-                    names.len()
-                );
-                Err(Error::Header { detail })
-            }
-        }
-    }
-}
 
 /// Decodes CSV rows, one per message, into a batch.
 #[derive(Debug, Clone)]
@@ -128,7 +70,10 @@ pub struct CsvReader<R> {
     path: PathBuf,
     splitter: Splitter,
     rows: RowDecoder,
-    /// Rows read so far, the header not counted.
+    /// The header as it is repeated within some files, if there is one.
+    header: Option<Fields>,
+    skipped: Skipped,
+    /// Rows read so far; the header, and what was skipped, not counted.
     n_rows: u64,
     /// Whether the splitter holds a row that has not been given out: the first of a file without a header.
     pending: bool,
@@ -146,9 +91,11 @@ impl<R: BufRead> CsvReader<R> {
         if !splitter.next_record(&mut input).map_err(|error| Error::io(&path, error))? {
             return Err(Error::Header { detail: format!("{} is empty", path.display()) });
         }
-        let (columns, is_header) = CsvColumns::detect(&schema, &splitter.fields)?;
+        let first: Vec<_> = splitter.fields.iter().map(|(_, field)| String::from_utf8_lossy(field)).collect();
+        let (columns, is_header) = CsvColumns::detect(&schema, &first)?;
         let rows = RowDecoder::new(schema, inputs, columns)?;
-        Ok(Self { input, path, splitter, rows, n_rows: 0, pending: !is_header })
+        let header = is_header.then(|| splitter.fields.clone());
+        Ok(Self { input, path, splitter, rows, header, skipped: Skipped::default(), n_rows: 0, pending: !is_header })
     }
 
     /// Reads the next row into `records`.
@@ -156,10 +103,20 @@ impl<R: BufRead> CsvReader<R> {
     /// # Errors
     /// [`Error::Io`] where the file cannot be read on.
     pub fn read(&mut self, records: &mut FlowRecords) -> Result<Read> {
-        if !std::mem::take(&mut self.pending) {
-            let found = self.splitter.next_record(&mut self.input);
-            if !found.map_err(|error| Error::io(&self.path, error))? {
-                return Ok(Read::End);
+        loop {
+            if !std::mem::take(&mut self.pending) {
+                let found = self.splitter.next_record(&mut self.input);
+                if !found.map_err(|error| Error::io(&self.path, error))? {
+                    return Ok(Read::End);
+                }
+            }
+            let fields = &self.splitter.fields;
+            if fields.are_empty() {
+                self.skipped.empty_rows += 1;
+            } else if self.header.as_ref().is_some_and(|header| fields.are(header)) {
+                self.skipped.repeated_headers += 1;
+            } else {
+                break;
             }
         }
         self.n_rows += 1;
@@ -173,6 +130,26 @@ impl<R: BufRead> CsvReader<R> {
     pub fn given(&self) -> Vec<usize> {
         self.rows.rules.given()
     }
+
+    /// What of the header or layout the file's columns are.
+    pub fn columns(&self) -> &CsvColumns {
+        &self.rows.columns
+    }
+
+    /// What was skipped so far.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped
+    }
+
+    /// The line, from 1, on which the last row that was read begins.
+    pub fn line(&self) -> u64 {
+        self.splitter.line
+    }
+
+    /// How many values so far were not UTF-8 and were read in the encoding that the schema names.
+    pub fn n_recoded(&self) -> u64 {
+        self.rows.n_recoded
+    }
 }
 
 /// Turns the fields of a row into a flow.
@@ -180,15 +157,16 @@ impl<R: BufRead> CsvReader<R> {
 struct RowDecoder {
     rules: RowRules,
     columns: CsvColumns,
+    n_recoded: u64,
 }
 
 impl RowDecoder {
     fn new(schema: Arc<Schema>, inputs: &[String], columns: CsvColumns) -> Result<Self> {
         let mut rules = RowRules::new(schema, inputs)?;
         // Every row has the same columns, so what is absent is absent from all: said once, before the first.
-        rules.see_all(columns.positions.iter().flatten().copied(), &columns.source)?;
+        rules.see_all(columns.positions().iter().flatten().copied(), columns.source())?;
         rules.given.clone_from(&rules.seen);
-        Ok(Self { rules, columns })
+        Ok(Self { rules, columns, n_recoded: 0 })
     }
 
     fn decode(
@@ -208,47 +186,68 @@ impl RowDecoder {
     }
 
     fn fill(&mut self, fields: &Fields, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
-        let (expected, found) = (self.columns.positions.len(), fields.spans.len());
+        let positions = self.columns.positions();
+        let (expected, found) = (positions.len(), fields.spans.len());
         if found < expected {
             return Err(Fault::whole(RecordErrorKind::RowTooShort { expected, found }));
         }
         if found > expected {
             return Err(Fault::at(fields.spans[expected].offset, RecordErrorKind::RowTooLong { expected }));
         }
-        for (position, (offset, field)) in self.columns.positions.iter().zip(fields.iter()) {
+        for (position, (offset, field)) in positions.iter().zip(fields.iter()) {
             if let Some(position) = *position {
                 let place = |kind| Fault::at(offset, kind).in_column(position);
-                self.value(position, field, row).map_err(place)?;
+                let decoded;
+                let text = match std::str::from_utf8(field) {
+                    Ok(text) => text,
+                    Err(_) => {
+                        decoded = recoded(&self.rules, field).map_err(place)?;
+                        self.n_recoded += 1;
+                        &decoded
+                    }
+                };
+                value(&self.rules, position, text, row).map_err(place)?;
             }
         }
         self.rules.finish(row)
     }
+}
 
-    fn value(&self, position: usize, field: &[u8], row: &mut NewRow<'_>) -> std::result::Result<(), RecordErrorKind> {
-        let text = std::str::from_utf8(field).map_err(|_| RecordErrorKind::InvalidUtf8)?;
-        match self.rules.schema.slot(position) {
-            Slot::Number(slot) => {
-                let text = text.trim_ascii();
-                if !text.is_empty() {
-                    let value = number(text)?;
-                    if !self.rules.takes(position, value) {
-                        return Err(RowRules::no_integer(text));
-                    }
-                    row.set_number(slot, value);
+/// The text of a field that is not UTF-8.
+#[cold]
+fn recoded(rules: &RowRules, field: &[u8]) -> std::result::Result<String, RecordErrorKind> {
+    let encoding = rules.schema.encoding().ok_or(RecordErrorKind::InvalidUtf8)?;
+    Ok(encoding.decode(field))
+}
+
+fn value(
+    rules: &RowRules,
+    position: usize,
+    text: &str,
+    row: &mut NewRow<'_>,
+) -> std::result::Result<(), RecordErrorKind> {
+    match rules.schema.slot(position) {
+        Slot::Number(slot) => {
+            let text = text.trim_ascii();
+            if !text.is_empty() {
+                let value = number(text)?;
+                if !rules.takes(position, value) {
+                    return Err(RowRules::no_integer(text));
                 }
-            }
-            // An empty label may stand for a class; that is for the schema to say.
-            Slot::Text(_) if text.is_empty() && self.rules.kind(position) != ColumnKind::Label => {}
-            Slot::Text(_) if text.contains('\0') => {
-                return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(field) });
-            }
-            Slot::Text(slot) => row.set_text(slot, text),
-            Slot::Vector(_) => {
-                return Err(RecordErrorKind::WrongType { expected: "a number or text", found: excerpt(field) });
+                row.set_number(slot, value);
             }
         }
-        Ok(())
+        // An empty label may stand for a class; that is for the schema to say.
+        Slot::Text(_) if text.is_empty() && rules.kind(position) != ColumnKind::Label => {}
+        Slot::Text(_) if text.contains('\0') => {
+            return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(text.as_bytes()) });
+        }
+        Slot::Text(slot) => row.set_text(slot, text),
+        Slot::Vector(_) => {
+            return Err(RecordErrorKind::WrongType { expected: "a number or text", found: excerpt(text.as_bytes()) });
+        }
     }
+    Ok(())
 }
 
 fn number(text: &str) -> std::result::Result<f64, RecordErrorKind> {
@@ -261,8 +260,15 @@ fn number(text: &str) -> std::result::Result<f64, RecordErrorKind> {
     Ok(value)
 }
 
+/// The fields of a line; `None` where there are none.
+pub(super) fn fields(mut line: &[u8]) -> Option<Vec<String>> {
+    let mut splitter = Splitter::default();
+    let found = splitter.next_record(&mut line).is_ok_and(|found| found);
+    found.then(|| splitter.fields.iter().map(|(_, field)| String::from_utf8_lossy(field).into_owned()).collect())
+}
+
 /// Longest row of a file, in bytes: an open quote would otherwise read the rest of it into memory.
-const LONGEST_ROW: usize = 16 << 20;
+pub(crate) const LONGEST_ROW: usize = 16 << 20;
 
 /// The fields of one row, unquoted.
 #[derive(Debug, Clone)]
@@ -286,6 +292,24 @@ impl Fields {
         let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end));
         self.spans.iter().zip(starts).map(|(span, start)| (span.offset, &self.bytes[start..span.end]))
     }
+
+    /// The bytes of all fields.
+    fn all(&self) -> &[u8] {
+        &self.bytes[..self.spans.last().map_or(0, |last| last.end)]
+    }
+
+    /// Whether there are several fields, and none has a byte.
+    fn are_empty(&self) -> bool {
+        self.spans.len() > 1 && self.all().is_empty()
+    }
+
+    /// Whether they are those of `other`.
+    fn are(&self, other: &Self) -> bool {
+        // Hardly a row is as long as the header, so that this costs nothing.
+        self.all().len() == other.all().len()
+            && self.all() == other.all()
+            && self.spans.iter().map(|span| span.end).eq(other.spans.iter().map(|span| span.end))
+    }
 }
 
 /// Splits an input into rows and fields.
@@ -293,12 +317,14 @@ impl Fields {
 struct Splitter {
     csv: csv_core::Reader,
     fields: Fields,
+    /// The line, from 1, on which the row begins.
+    line: u64,
 }
 
 impl Default for Splitter {
     fn default() -> Self {
         // Not csv_core's own default, which has an empty transition table.
-        Self { csv: csv_core::Reader::new(), fields: Fields { bytes: vec![0; 1024], spans: Vec::new() } }
+        Self { csv: csv_core::Reader::new(), fields: Fields { bytes: vec![0; 1024], spans: Vec::new() }, line: 1 }
     }
 }
 
@@ -312,12 +338,16 @@ impl Clone for Splitter {
 impl Splitter {
     /// Reads the next row into `fields`; `false` at the end of the input. Empty lines are no rows.
     fn next_record(&mut self, input: &mut impl BufRead) -> std::io::Result<bool> {
+        let mut line = self.csv.line();
         self.csv.reset();
         let Fields { bytes, spans } = &mut self.fields;
         spans.clear();
-        while let Some(b'\r' | b'\n') = input.fill_buf()?.first() {
+        while let Some(byte @ (b'\r' | b'\n')) = input.fill_buf()?.first() {
+            line += u64::from(*byte == b'\n');
             input.consume(1);
         }
+        self.csv.set_line(line);
+        self.line = line;
         let (mut consumed, mut written, mut field_start) = (0, 0, 0);
         loop {
             let chunk = input.fill_buf()?;
@@ -409,12 +439,27 @@ mod tests {
     fn headers_that_cannot_be_used_are_refused() {
         let refused = |text: &[u8], inputs: &[&str]| reader(text, inputs).expect_err("refused").to_string();
         assert!(refused(b"", &[]).contains("is empty"));
-        assert!(refused(b"dur,proto,DUR\n", &[]).contains("named twice"));
-        assert!(refused(b"smean,smeansz\n", &[]).contains("named twice"));
+        assert!(refused(b"dur,proto,DUR\n", &[]).contains("there twice"));
+        assert!(refused(b"smean,smeansz\n", &[]).contains("there twice"));
         assert!(refused(b"1,2,3\n", &[]).contains("names no column"));
         let message = refused(b"dur,proto\n", &["dur", "sbytes", "rate"]);
         assert!(message.contains("3 columns that the model needs: spkts, dpkts, sbytes"), "{message}");
         assert!(refused(b"dur\n", &["nonsense"]).contains("nonsense"));
+    }
+
+    #[test]
+    fn repeated_headers_and_empty_rows_are_skipped_and_counted() {
+        let text = b"\xef\xbb\xbfdur,proto\r\n1,tcp\r\ndur,proto\r\n,\r\n\r\nx,udp\r\n2,udp\r\n,,,\r\n";
+        let schema = Arc::new(Schema::unsw_nb15());
+        let mut reader = CsvReader::new(&text[..], "test.csv", Arc::clone(&schema), &[]).expect("opens");
+        let mut records = FlowRecords::new(schema);
+        assert_eq!((reader.read(&mut records).expect("reads"), reader.line()), (Read::Flow, 2));
+        let Read::Bad(error) = reader.read(&mut records).expect("reads") else { panic!("no duration") };
+        assert_eq!((error.record, reader.line()), (2, 6));
+        assert_eq!((reader.read(&mut records).expect("reads"), reader.line()), (Read::Flow, 7));
+        assert_eq!(reader.read(&mut records).expect("reads"), Read::End);
+        assert_eq!(reader.skipped(), Skipped { repeated_headers: 1, empty_rows: 2 });
+        assert_eq!((records.len(), reader.n_recoded()), (2, 0));
     }
 
     #[test]

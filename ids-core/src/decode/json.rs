@@ -18,7 +18,7 @@ pub struct JsonDecoder {
     rules: RowRules,
     /// The column that the i-th key of the previous message named. Producers write keys in one
     /// order, so a comparison usually saves the look-up.
-    expected_keys: Vec<(String, Option<usize>)>,
+    expected_keys: Keys,
     /// Scratch for strings with escapes.
     unescaped: String,
 }
@@ -78,10 +78,11 @@ impl JsonDecoder {
                 cursor.skip_blanks();
                 let start = cursor.at;
                 let key = cursor.string(&mut self.unescaped, "a key in quotes")?;
-                let position = find_column(&self.rules.schema, &mut self.expected_keys, field, key);
-                if let Some(position) = position {
-                    self.rules.see(position).map_err(|kind| Fault::at(start, kind).in_column(position))?;
-                }
+                let place = |kind| Fault::at(start, kind);
+                let found = find_column(&self.rules.schema, &mut self.expected_keys, field, key).map_err(place)?;
+                let see = |given| self.rules.see(given).map_err(|kind| place(kind).in_column(given));
+                let counts = found.map(see).transpose()?.unwrap_or(false);
+                let position = found.filter(|_| counts);
                 cursor.skip_blanks();
                 cursor.expect(b':', "`:`")?;
                 cursor.skip_blanks();
@@ -141,10 +142,16 @@ impl JsonDecoder {
     }
 }
 
-/// Position of the column that the `field`-th key names.
-fn find_column(schema: &Schema, expected: &mut Vec<(String, Option<usize>)>, field: usize, key: &str) -> Option<usize> {
+type Keys = Vec<(String, Option<usize>)>;
+type Found = std::result::Result<Option<usize>, RecordErrorKind>;
+
+/// Position of the column that the `field`-th key names; an error where it tells of another data set.
+fn find_column(schema: &Schema, expected: &mut Keys, field: usize, key: &str) -> Found {
     if let Some((_, position)) = expected.get(field).filter(|(name, _)| name == key) {
-        return *position;
+        return Ok(*position);
+    }
+    if let Some(foreign) = RecordErrorKind::of_foreign(schema, key) {
+        return Err(foreign);
     }
     let position = schema.position(key);
     // A message with more or longer keys is not of the kind that the short cut is for; and what a
@@ -152,14 +159,33 @@ fn find_column(schema: &Schema, expected: &mut Vec<(String, Option<usize>)>, fie
     const REMEMBERED: usize = 512;
     const LONGEST: usize = 64;
     if key.len() > LONGEST {
-        return position;
+        return Ok(position);
     }
     if field < expected.len() {
         expected[field] = (key.to_owned(), position);
     } else if field == expected.len() && field < REMEMBERED {
         expected.push((key.to_owned(), position));
     }
-    position
+    Ok(position)
+}
+
+/// The keys of an object, in order; `None` where `message` is none.
+pub(super) fn keys(message: &str) -> Option<Vec<String>> {
+    let (mut cursor, mut unescaped, mut keys) = (Cursor { text: message, at: 0 }, String::new(), vec![]);
+    for opening in std::iter::once(b'{').chain(std::iter::repeat(b',')) {
+        cursor.skip_blanks();
+        if cursor.peek()? == b'}' {
+            break;
+        }
+        cursor.expect(opening, "an object").ok()?;
+        cursor.skip_blanks();
+        keys.push(cursor.string(&mut unescaped, "a key in quotes").ok()?.to_owned());
+        cursor.skip_blanks();
+        cursor.expect(b':', "`:`").ok()?;
+        cursor.skip_blanks();
+        cursor.skip_value(&mut unescaped).ok()?;
+    }
+    Some(keys)
 }
 
 /// A position in the text of a message.

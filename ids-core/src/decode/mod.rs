@@ -9,6 +9,7 @@
 mod batches;
 mod columns;
 pub mod csv;
+mod csv_columns;
 pub mod json;
 pub mod parquet;
 mod reader;
@@ -24,10 +25,11 @@ use crate::schema::{ColumnKind, Derivation, Schema};
 
 pub use batches::{Batch, FlowBatches};
 pub use columns::ColumnDecoder;
-pub use csv::{CsvColumns, CsvDecoder, CsvReader};
+pub use csv::{CsvDecoder, CsvReader};
+pub use csv_columns::CsvColumns;
 pub use json::JsonDecoder;
 pub use parquet::ParquetReader;
-pub use reader::{FlowReader, Read};
+pub use reader::{FlowReader, Read, Skipped, columns_of};
 pub use values::{NewRecord, Value, ValueDecoder};
 
 /// What is wrong with a record, and where.
@@ -84,6 +86,12 @@ pub enum RecordErrorKind {
         /// The literal.
         found: String,
     },
+    /// A column that tells of another data set.
+    #[error("the record is of another data set: {why}")]
+    ForeignColumn {
+        /// Which, and what to do.
+        why: String,
+    },
     /// A column given twice, under one name or under two.
     #[error("the column is given twice")]
     DuplicateColumn,
@@ -107,6 +115,12 @@ pub enum RecordErrorKind {
 }
 
 impl RecordErrorKind {
+    /// Whether a record that names a column `name` is of another data set than `schema`, and if so the fault of it.
+    pub fn of_foreign(schema: &Schema, name: &str) -> Option<Self> {
+        let why = schema.foreign(name)?;
+        Some(Self::ForeignColumn { why: format!("`{}`: {why}", name.trim()) })
+    }
+
     /// A short, stable name for metrics and dead letters.
     pub fn code(&self) -> &'static str {
         match self {
@@ -117,6 +131,7 @@ impl RecordErrorKind {
             Self::Unexpected { .. } => "syntax",
             Self::WrongType { .. } => "wrong_type",
             Self::NumberOverflow { .. } => "number_overflow",
+            Self::ForeignColumn { .. } => "foreign_column",
             Self::DuplicateColumn => "duplicate_column",
             Self::MissingColumn => "missing_column",
             Self::RowTooShort { .. } => "row_too_short",
@@ -171,9 +186,40 @@ pub(crate) fn excerpt(bytes: &[u8]) -> String {
     if bytes.len() > LIMIT { format!("`{shown}...`") } else { format!("`{shown}`") }
 }
 
-/// The first field whose column an earlier field has too.
-fn named_twice(positions: &[Option<usize>]) -> Option<usize> {
-    (0..positions.len()).find(|&field| positions[field].is_some() && positions[..field].contains(&positions[field]))
+/// The columns of a source, by the names it gives them.
+struct Named {
+    /// Per column of the source: its position in the schema; `None` for one that the schema does not know, or that
+    /// was given before.
+    positions: Vec<Option<usize>>,
+    /// The columns that were given before, where the schema says that they may be.
+    repeated: Vec<usize>,
+}
+
+impl Named {
+    /// # Errors
+    /// What is wrong: a column that is there twice, or one of another data set.
+    fn new<S: AsRef<str>>(schema: &Schema, names: &[S]) -> std::result::Result<Self, String> {
+        let (mut positions, mut repeated) = (Vec::with_capacity(names.len()), Vec::new());
+        let mut is_given = vec![false; schema.columns().len()];
+        for (column, name) in names.iter().enumerate() {
+            let name = name.as_ref().trim();
+            if let Some(why) = schema.foreign(name) {
+                return Err(format!("the column `{name}` tells of another data set: {why}"));
+            }
+            let mut position = schema.position(name);
+            if let Some(given) = position
+                && std::mem::replace(&mut is_given[given], true)
+            {
+                if !schema.columns()[given].repeated {
+                    return Err(format!("the column `{name}` is there twice"));
+                }
+                position = None;
+                repeated.push(column);
+            }
+            positions.push(position);
+        }
+        Ok(Self { positions, repeated })
+    }
 }
 
 /// What a record must hold, and how to complete it: the rules that do not depend on the format.
@@ -271,12 +317,14 @@ impl RowRules {
         self.seen.fill(false);
     }
 
-    /// Notes that the record gives the column at `position`.
-    fn see(&mut self, position: usize) -> std::result::Result<(), RecordErrorKind> {
-        if std::mem::replace(&mut self.seen[position], true) {
-            return Err(RecordErrorKind::DuplicateColumn);
+    /// Notes that the record gives the column at `position`. Whether its value counts: not where it was given before,
+    /// which only some columns may be.
+    fn see(&mut self, position: usize) -> std::result::Result<bool, RecordErrorKind> {
+        let is_first = !std::mem::replace(&mut self.seen[position], true);
+        if is_first || self.schema.columns()[position].repeated {
+            return Ok(is_first);
         }
-        Ok(())
+        Err(RecordErrorKind::DuplicateColumn)
     }
 
     /// Takes the columns that every record of a source has, and says which ones are absent from all.

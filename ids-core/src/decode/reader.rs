@@ -4,7 +4,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{CsvReader, JsonDecoder, RecordError};
+use super::{CsvColumns, CsvReader, JsonDecoder, RecordError, csv, json};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::schema::Schema;
@@ -18,6 +18,16 @@ pub enum Read {
     Bad(RecordError),
     /// The end of the file.
     End,
+}
+
+/// Rows of a CSV file that are no flows and no errors: copies of the header and rows of empty fields, as files have
+/// them that were put together from others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Rows that repeat the header.
+    pub repeated_headers: u64,
+    /// Rows of several fields that are all empty.
+    pub empty_rows: u64,
 }
 
 /// Reads the flows of a file one after the other: JSON lines if it starts with `{`, else CSV.
@@ -49,10 +59,8 @@ impl<R: BufRead> FlowReader<R> {
     pub fn new(mut input: R, path: impl Into<PathBuf>, schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
         let path = path.into();
         let first = input.fill_buf().map_err(|error| Error::io(&path, error))?;
-        const BOM: &[u8] = b"\xef\xbb\xbf";
         let text = first.strip_prefix(BOM).unwrap_or(first);
-        let is_json = text.trim_ascii_start().starts_with(b"{");
-        Ok(Self(if is_json {
+        Ok(Self(if is_json(text) {
             let n_bom = first.len() - text.len();
             input.consume(n_bom);
             let decoder = JsonDecoder::new(schema, inputs)?;
@@ -80,6 +88,54 @@ impl<R: BufRead> FlowReader<R> {
             Format::Json(lines) => lines.decoder.given(),
         }
     }
+}
+
+impl<R: BufRead> FlowReader<R> {
+    /// The columns of the header or layout; `None` for JSON, where each record has its own.
+    pub fn columns(&self) -> Option<&CsvColumns> {
+        match &self.0 {
+            Format::Csv(reader) => Some(reader.columns()),
+            Format::Json(_) => None,
+        }
+    }
+
+    /// What was skipped so far.
+    pub fn skipped(&self) -> Skipped {
+        match &self.0 {
+            Format::Csv(reader) => reader.skipped(),
+            Format::Json(_) => Skipped::default(),
+        }
+    }
+
+    /// The line, from 1, on which the last record that was read begins.
+    pub fn line(&self) -> u64 {
+        match &self.0 {
+            Format::Csv(reader) => reader.line(),
+            Format::Json(lines) => lines.n_lines,
+        }
+    }
+
+    /// How many values so far were not UTF-8 and were read in the encoding that the schema names.
+    pub fn n_recoded(&self) -> u64 {
+        match &self.0 {
+            Format::Csv(reader) => reader.n_recoded(),
+            Format::Json(_) => 0,
+        }
+    }
+}
+
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Whether a file that begins so, its byte order mark aside, holds JSON lines.
+fn is_json(start: &[u8]) -> bool {
+    start.trim_ascii_start().starts_with(b"{")
+}
+
+/// What the columns of a file are called whose first line that is not empty is `line`: the fields of a CSV header, or
+/// the values of a first row without one; the keys of a JSON object. `None` where the line is neither.
+pub fn columns_of(line: &[u8]) -> Option<Vec<String>> {
+    let text = line.strip_prefix(BOM).unwrap_or(line);
+    if is_json(text) { json::keys(std::str::from_utf8(text).ok()?) } else { csv::fields(text) }
 }
 
 impl<R: BufRead> JsonLines<R> {
@@ -116,6 +172,7 @@ mod tests {
                 }
             }
             assert_eq!((records.len(), bad), (2, vec![2]), "{text}");
+            assert_eq!(columns_of(text.lines().next().expect("a line").as_bytes()).expect("columns"), ["dur"]);
             assert_eq!(reader.given(), [schema.position("dur").expect("a column")], "{text}");
         }
     }

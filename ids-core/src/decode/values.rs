@@ -67,6 +67,11 @@ impl NewRecord<'_> {
         self.rules.error(record, Fault::whole(kind).in_column(position))
     }
 
+    /// The error of the record as a whole.
+    pub fn refusal(&self, record: u64, kind: RecordErrorKind) -> RecordError {
+        self.rules.error(record, Fault::whole(kind))
+    }
+
     /// Derives what is absent, checks that nothing needed is, and makes the record part of the batch.
     ///
     /// # Errors
@@ -78,7 +83,9 @@ impl NewRecord<'_> {
     }
 
     fn fill(&mut self, position: usize, value: Value<'_>) -> std::result::Result<(), RecordErrorKind> {
-        self.rules.see(position)?;
+        if !self.rules.see(position)? {
+            return Ok(());
+        }
         let wrong = |expected, found: String| Err(RecordErrorKind::WrongType { expected, found });
         match (self.rules.schema.slot(position), value) {
             (_, Value::Missing) => {}

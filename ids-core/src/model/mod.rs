@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
 use crate::import::spark::{self, ForestColumns, SparkModel};
-use crate::pipeline::{Stage, feature_names};
+use crate::pipeline::{Pipeline, Stage, feature_names};
 use crate::schema::Schema;
 use crate::score::{Predictor, Scorer};
 
@@ -26,6 +26,7 @@ pub struct Model {
     schema: Arc<Schema>,
     predictor: Arc<Predictor>,
     classes: Arc<[String]>,
+    labels: Arc<[String]>,
     benign: usize,
     columns: OutputColumns,
     provenance: Provenance,
@@ -87,14 +88,29 @@ impl Model {
         if let Some(schema) = schema {
             return Self::bind(saved, schema);
         }
-        let mut refusal = None;
+        let Some(features) = saved.forest.as_ref().map(|saved| saved.columns.features.clone()) else {
+            return Self::bind(saved, Schema::unsw_nb15());
+        };
+        let (mut fitting, mut refusals) = (Vec::new(), Vec::new());
         for schema in Schema::built_in() {
-            match Self::bind(saved.clone(), schema) {
-                Err(error @ Error::MissingColumns { .. }) => refusal = refusal.or(Some(error)),
-                outcome => return outcome,
+            match Pipeline::with_features(saved.stages.clone(), &features, schema.fields()) {
+                Ok(_) => fitting.push(schema),
+                Err(error) => refusals.push(error),
             }
         }
-        Err(refusal.unwrap_or_else(|| Error::Model { detail: "there is no built-in schema".into() }))
+        if fitting.len() > 1 {
+            let names: Vec<_> = fitting.iter().map(|schema| format!("`{}`", schema.name())).collect();
+            let detail = format!(
+                "schemas {} all have its columns and mean other things by them: say which it was trained on",
+                names.join(", ")
+            );
+            return Err(Error::Model { detail });
+        }
+        match fitting.pop() {
+            Some(schema) => Self::bind(saved, schema),
+            // What the nearest schema lacks; or what is wrong with the stages themselves.
+            None => Err(refusals.into_iter().min_by_key(n_missing).expect("there are built-in schemas")),
+        }
     }
 
     fn bind(saved: SparkModel, schema: Schema) -> Result<Self> {
@@ -139,7 +155,10 @@ impl Model {
         let Some(labels) = schema.labels() else {
             return wrong(format!("schema `{}` does not say which class is benign", schema.name()));
         };
-        let Some(benign) = classes.iter().position(|class| *class == labels.benign) else {
+        // As the schema spells it, or as the flows did that the model was trained on.
+        let exact = classes.iter().position(|class| *class == labels.benign);
+        let alias = || classes.iter().position(|class| labels.class(class) == Some(&labels.benign));
+        let Some(benign) = exact.or_else(alias) else {
             return wrong(format!(
                 "none of its classes ({}) is the benign one of schema `{}`, `{}`",
                 classes.join(", "),
@@ -149,6 +168,7 @@ impl Model {
         };
         Ok(Self {
             predictor: Arc::new(predictor),
+            labels: classes.iter().map(|class| labels.class(class).unwrap_or(class).to_owned()).collect(),
             classes: classes.into(),
             benign,
             columns,
@@ -218,6 +238,11 @@ impl Model {
         &self.classes
     }
 
+    /// The same classes as the schema spells them: what [labels](crate::FlowRecord::label) of flows are compared with.
+    pub fn labels(&self) -> &Arc<[String]> {
+        &self.labels
+    }
+
     /// Position of the class that is no attack.
     pub fn benign(&self) -> usize {
         self.benign
@@ -236,6 +261,14 @@ impl Model {
     /// The version that verdicts carry: the first 12 digits of the SHA-256 of what Spark saved.
     pub fn version(&self) -> &str {
         self.provenance.sha256.get(..12).unwrap_or(&self.provenance.sha256)
+    }
+}
+
+/// How many columns the error says are missing.
+fn n_missing(error: &Error) -> usize {
+    match error {
+        Error::MissingColumns { columns, .. } => columns.len(),
+        _ => 0,
     }
 }
 

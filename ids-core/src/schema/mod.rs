@@ -1,19 +1,35 @@
 //! What a data set's columns are called and what they hold: THE table, read from one TOML text.
 //!
-//! Decoders, models, alerts and documentation take names from here and nowhere else. The schema of
-//! UNSW-NB15 is built in; a user's own is a file of the same form (see [`Schema::from_toml`]).
-//! How a column's value is read from bytes is the business of [`decode`](crate::decode).
+//! Decoders, models, alerts and documentation take names from here and nowhere else. Schemas of the
+//! common data sets are built in ([`Schema::built_in`]); a user's own is a file of the same form (see
+//! [`Schema::from_toml`]). Which of them a file is of, [`recognise`] tells. How a column's value is read
+//! from bytes is the business of [`decode`](crate::decode).
+
+mod encoding;
+mod recognise;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::rows::{DataType, Field, Fields, Slot};
 
-const UNSW_NB15: &str = include_str!("unsw-nb15.toml");
+pub use encoding::Encoding;
+pub use recognise::{Candidate, Recognised, recognise};
+
+/// The schemas that come with the library, in the order in which they are tried.
+static BUILT_IN: LazyLock<Vec<Schema>> = LazyLock::new(|| {
+    let texts = [
+        include_str!("unsw-nb15.toml"),
+        include_str!("cicflowmeter.toml"),
+        include_str!("cicflowmeter-python.toml"),
+        include_str!("nsl-kdd.toml"),
+    ];
+    texts.map(|text| Schema::from_toml(text).expect("the built-in schemas are valid: a test reads them")).into()
+});
 
 /// A data set's columns, the layouts of its files without a header, and its labels.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -23,6 +39,10 @@ pub struct Schema {
     columns: Vec<Column>,
     labels: Option<Labels>,
     layouts: BTreeMap<String, Vec<String>>,
+    loose_names: bool,
+    encoding: Option<Encoding>,
+    /// Lower-case name -> why a source with a column of that name is another data set's.
+    foreign: BTreeMap<String, String>,
     /// The columns as a batch of records holds them, in the same order.
     fields: Arc<Fields>,
 }
@@ -48,6 +68,9 @@ pub struct Column {
     /// pipeline (its imputer) decides what that means.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub optional: bool,
+    /// Sources may give the column more than once, with the same values each time: the first counts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
     /// How to compute the column where a record does not have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derive: Option<Derivation>,
@@ -109,7 +132,7 @@ pub struct Labels {
     /// The class that an empty label stands for; without it, an empty label is a missing one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub blank: Option<String>,
-    /// Other spellings of a class.
+    /// Other spellings of a class. What stands for the empty text is no class, as an empty label is none.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<String, String>,
 }
@@ -117,9 +140,10 @@ pub struct Labels {
 impl Labels {
     /// The class that `text` names: blanks around it ignored, aliases resolved.
     pub fn class<'a>(&'a self, text: &'a str) -> Option<&'a str> {
-        match text.trim() {
+        let trimmed = text.trim();
+        match self.aliases.get(trimmed).map_or(trimmed, String::as_str) {
             "" => self.blank.as_deref(),
-            trimmed => Some(self.aliases.get(trimmed).map_or(trimmed, String::as_str)),
+            class => Some(class),
         }
     }
 }
@@ -133,13 +157,22 @@ struct Definition {
     labels: Option<Labels>,
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     layouts: BTreeMap<String, Vec<String>>,
+    /// Names match by their letters and digits alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    loose_names: bool,
+    /// What text is that is not UTF-8; without it, such a record is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    encoding: Option<Encoding>,
+    /// Columns of other data sets that share names with this one, and what is to be said of a source with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    foreign: BTreeMap<String, String>,
     columns: Vec<Column>,
 }
 
 impl From<Schema> for Definition {
     fn from(schema: Schema) -> Self {
-        let Schema { name, columns, labels, layouts, fields: _ } = schema;
-        Self { name, labels, layouts, columns }
+        let Schema { name, columns, labels, layouts, loose_names, encoding, foreign, fields: _ } = schema;
+        Self { name, labels, layouts, loose_names, encoding, foreign, columns }
     }
 }
 
@@ -147,12 +180,13 @@ impl TryFrom<Definition> for Schema {
     type Error = Error;
 
     fn try_from(definition: Definition) -> Result<Self> {
-        let Definition { name, labels, layouts, columns } = definition;
+        let Definition { name, labels, layouts, loose_names, encoding, foreign, columns } = definition;
         let invalid = |detail: String| Error::Schema { schema: name.clone(), detail };
         if columns.is_empty() {
             return Err(invalid("it has no columns".into()));
         }
-        let mut fields = Fields::new(format!("schema `{name}`"));
+        let source = format!("schema `{name}`");
+        let mut fields = if loose_names { Fields::loose(source) } else { Fields::new(source) };
         for column in &columns {
             let field = Field {
                 name: column.name.clone(),
@@ -194,19 +228,20 @@ impl TryFrom<Definition> for Schema {
         if widths.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(invalid("two layouts have the same number of columns and cannot be told apart".into()));
         }
-        Ok(Self { name, columns, labels, layouts, fields: Arc::new(fields) })
+        let foreign = foreign.into_iter().map(|(name, why)| (name.to_ascii_lowercase(), why)).collect();
+        Ok(Self { name, columns, labels, layouts, loose_names, encoding, foreign, fields: Arc::new(fields) })
     }
 }
 
 impl Schema {
     /// UNSW-NB15: the 45-column partition and the raw 49-column files.
     pub fn unsw_nb15() -> Self {
-        Self::from_toml(UNSW_NB15).expect("the built-in schema is valid: a test reads it")
+        BUILT_IN[0].clone()
     }
 
-    /// The schemas that come with the library.
+    /// The schemas that come with the library: `unsw-nb15`, `cicflowmeter`, `cicflowmeter-python`, `nsl-kdd`.
     pub fn built_in() -> Vec<Self> {
-        vec![Self::unsw_nb15()]
+        BUILT_IN.clone()
     }
 
     /// Reads the text of a schema file. The built-in ones, `ids-core/src/schema/*.toml`, are examples.
@@ -249,9 +284,33 @@ impl Schema {
         &self.fields
     }
 
-    /// Position of the column of that name or alias (ASCII case ignored).
+    /// Position of the column of that name or alias (ASCII case ignored, with `loose_names` blanks and punctuation too).
     pub fn position(&self, name: &str) -> Option<usize> {
         self.fields.position(name)
+    }
+
+    /// Why a source that has a column of that name is of another data set, if it is.
+    pub fn foreign(&self, name: &str) -> Option<&str> {
+        // Most schemas share their names with no other.
+        if self.foreign.is_empty() {
+            return None;
+        }
+        self.foreign.get(&name.trim().to_ascii_lowercase()).map(String::as_str)
+    }
+
+    /// What text of its sources is that is not UTF-8, if the schema says so.
+    pub fn encoding(&self) -> Option<Encoding> {
+        self.encoding
+    }
+
+    /// Whether a row of a CSV file with these fields is a header: whether it names columns. Values may be names too
+    /// (`land` is a column of NSL-KDD and an attack), so where a layout without a header is as wide, most must be.
+    pub fn is_header<S: AsRef<str>>(&self, fields: &[S]) -> bool {
+        let n_known = fields.iter().filter(|name| self.position(name.as_ref().trim()).is_some()).count();
+        match self.layout_of_width(fields.len()) {
+            Some(_) => 2 * n_known > fields.len(),
+            None => n_known > 0,
+        }
     }
 
     /// Where a record keeps the value of the column at `position`.
@@ -303,10 +362,36 @@ mod tests {
     }
 
     #[test]
-    fn round_trips_through_its_definition() {
-        let schema = Schema::unsw_nb15();
-        let text = toml::to_string(&schema).expect("serialises");
-        assert_eq!(Schema::from_toml(&text).expect("reads back").columns(), schema.columns());
+    fn built_in_schemas_round_trip_through_their_definitions() {
+        for schema in Schema::built_in() {
+            let text = toml::to_string(&schema).expect("serialises");
+            let read = Schema::from_toml(&text).expect("reads back");
+            assert_eq!(read.columns(), schema.columns());
+            assert_eq!((read.encoding(), &read.foreign), (schema.encoding(), &schema.foreign));
+            for name in schema.layouts.values().flatten() {
+                assert!(schema.position(name).is_some(), "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_labels_are_of_classes() {
+        for schema in Schema::built_in() {
+            let labels = schema.labels().expect("labelled");
+            for class in labels.aliases.values() {
+                assert!(!labels.aliases.contains_key(class), "{}: `{class}` has an alias itself", schema.name());
+            }
+        }
+        let schema = Schema::named("cicflowmeter").expect("built in");
+        let labels = schema.labels().expect("labelled");
+        for dash in ["-", "\u{96}", "\u{2013}", "\u{fffd}", "\u{ef}\u{bf}\u{bd}"] {
+            for (attack, class) in [("XSS", "XSS"), ("Brute Force", "Brute Force"), ("Sql Injection", "SQL Injection")]
+            {
+                let text = format!("Web Attack {dash} {attack}");
+                assert_eq!(labels.class(&text).expect("a class"), format!("Web Attack - {class}"));
+            }
+        }
+        assert_eq!((labels.class("No Label"), labels.class("DDoS")), (None, Some("DDoS")));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 #![allow(dead_code)] // Each test file uses a part of it.
 
 pub(crate) mod golden;
+pub(crate) mod headers;
+pub(crate) mod real_files;
 
 use std::path::{Path, PathBuf};
 
@@ -10,11 +12,15 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The real flows of UNSW-NB15 in `IDS_DATA`, else in `../shared/data` beside the repository, if they are there.
-pub(crate) fn real_flows() -> Option<PathBuf> {
+/// Where real flows are: `IDS_DATA`, else `../shared/data` beside the repository.
+pub(crate) fn real_data() -> PathBuf {
     let directory = std::env::var_os("IDS_DATA").filter(|path| !path.is_empty()).map(PathBuf::from);
-    let directory = directory.unwrap_or_else(|| repository().join("../shared/data"));
-    Some(directory.join("unsw-nb15/flows.csv")).filter(|path| path.is_file())
+    directory.unwrap_or_else(|| repository().join("../shared/data"))
+}
+
+/// The real flows of UNSW-NB15, if they are there.
+pub(crate) fn real_flows() -> Option<PathBuf> {
+    Some(real_data().join("unsw-nb15/flows.csv")).filter(|path| path.is_file())
 }
 
 pub(crate) fn bits_of(values: &[f64]) -> Vec<u64> {

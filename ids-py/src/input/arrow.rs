@@ -18,7 +18,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::input::AnyRecordBatch;
 
-use super::{Columns, no_labels, read_columns, wrong_type};
+use super::{Columns, no_labels, read_columns, refuse_foreign, wrong_type};
 use crate::errors::{self, DecodeError, SchemaMismatch};
 use crate::outputs::{Source, TILE, Tile};
 
@@ -73,6 +73,9 @@ impl ArrowRows {
         columns: Columns,
         source: &str,
     ) -> PyResult<Self> {
+        for field in arrow_schema.fields() {
+            refuse_foreign(field.name(), &schema, source)?;
+        }
         // Columns that are not read have no name here, so that two of them may have one name.
         let is_read = read_columns(&schema, inputs, columns);
         let named = |name| if schema.position(name).is_some_and(|position| is_read[position]) { name } else { "" };
@@ -150,6 +153,9 @@ fn refuse_twins(names: &[&str], schema: &Schema, source: &str) -> PyResult<()> {
     let mut twins = Vec::new();
     for &name in names {
         let Some(position) = schema.position(name) else { continue };
+        if schema.columns()[position].repeated {
+            continue;
+        }
         if let Some(first) = seen[position].replace(name) {
             twins.push((first, name));
         }

@@ -65,7 +65,10 @@ impl DictReader {
             let known = expected.get(field).filter(|(known, _)| is_same(known, key));
             let column = match known {
                 Some((_, column)) => *column,
-                None => look_up(schema, *columns, expected, field, key),
+                None => match look_up(schema, *columns, expected, field, key) {
+                    Ok(column) => column,
+                    Err(kind) => return Some(Err(row.refusal(record, kind))),
+                },
             };
             let Some((position, slot)) = column else { continue };
             let outcome = if let Ok(number) = value.cast::<PyFloat>() {
@@ -131,7 +134,8 @@ fn is_same(known: &Py<PyString>, key: &Bound<'_, PyString>) -> bool {
     known.is(key) || matches!((known.to_str(), key.to_str()), (Ok(known), Ok(key)) if known == key)
 }
 
-/// The column that a key names, if it is to be read; remembered for the next dictionary.
+/// The column that a key names, if it is to be read; remembered for the next dictionary. An error where it tells of
+/// another data set.
 #[cold]
 fn look_up(
     schema: &Schema,
@@ -139,13 +143,16 @@ fn look_up(
     expected: &mut Vec<Named>,
     field: usize,
     key: &Bound<'_, PyString>,
-) -> Option<(usize, Slot)> {
+) -> Result<Option<(usize, Slot)>, RecordErrorKind> {
     let is_read = |position: &usize| match schema.columns()[*position].kind {
         ColumnKind::Number | ColumnKind::Integer | ColumnKind::Category => true,
         ColumnKind::Label => columns != Columns::Inputs,
         ColumnKind::Identifier => columns == Columns::All,
     };
-    let text = key.to_str().ok()?;
+    let Ok(text) = key.to_str() else { return Ok(None) };
+    if let Some(foreign) = RecordErrorKind::of_foreign(schema, text) {
+        return Err(foreign);
+    }
     let column = schema.position(text).filter(is_read).map(|position| (position, schema.slot(position)));
     // A dictionary with more or longer keys is not of the kind that the short cut is for.
     const REMEMBERED: usize = 512;
@@ -157,7 +164,7 @@ fn look_up(
             expected.push((key.clone().unbind(), column));
         }
     }
-    column
+    Ok(column)
 }
 
 /// A value that is not of Python's own types, as one of them.

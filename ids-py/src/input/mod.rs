@@ -287,6 +287,15 @@ fn read_columns(schema: &Schema, inputs: &[String], columns: Columns) -> Vec<boo
     is_read
 }
 
+/// # Errors
+/// Where a column called `name` tells that `source` is of another data set.
+fn refuse_foreign(name: &str, schema: &Schema, source: &str) -> PyResult<()> {
+    match schema.foreign(name) {
+        None => Ok(()),
+        Some(why) => Err(mismatch(name, format!("{source}: the column `{name}` tells of another data set: {why}"))),
+    }
+}
+
 /// Labels are wanted, and the column that has them is not there.
 fn no_labels(schema: &Schema, source: &str) -> PyErr {
     let column = schema.labels().map(|labels| labels.column.as_str()).unwrap_or_default();

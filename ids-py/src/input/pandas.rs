@@ -13,7 +13,7 @@ use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyString};
 
-use super::{ArrowRows, Columns, aligned, read_columns, wrong_type};
+use super::{ArrowRows, Columns, aligned, read_columns, refuse_foreign, wrong_type};
 use crate::errors::{DecodeError, mismatch};
 
 const SOURCE: &str = "the DataFrame";
@@ -34,6 +34,7 @@ pub(super) fn read(
         let Ok(name) = label.cast::<PyString>().map_err(PyErr::from).and_then(|name| name.extract::<String>()) else {
             continue;
         };
+        refuse_foreign(&name, &schema, "the DataFrame")?;
         let Some(position) = schema.position(&name) else { continue };
         if !is_read[position] {
             continue;

@@ -17,6 +17,7 @@ pub(super) fn prepared<'py>(
     let (mut names, nulls) = (Vec::new(), PyDict::new(py));
     for item in frame.getattr("schema")?.call_method0("items")?.try_iter()? {
         let (name, data_type): (String, Bound<'_, PyAny>) = item?.extract()?;
+        super::refuse_foreign(&name, schema, "the DataFrame")?;
         let Some(position) = schema.position(&name).filter(|&position| is_read[position]) else { continue };
         if data_type.eq(&null)? {
             let is_number = schema.columns()[position].kind.is_number();
