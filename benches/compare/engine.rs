@@ -48,7 +48,7 @@ fn evenly(n_rows: usize, n_flows: usize) -> impl Iterator<Item = usize> {
 fn write_features(model: &str, flows: &Path, n_rows: usize, file: &str) -> Outcome<()> {
     let model = Model::load(model)?;
     let mut scorer = model.scorer();
-    let features = scorer.features(&read_flows(&model, flows)).to_vec();
+    let features = scorer.features(read_flows(&model, flows)).to_vec();
     let width = model.forest().n_features();
     let taken = evenly(n_rows, features.len() / width).flat_map(|flow| &features[flow * width..][..width]);
     Ok(fs::write(file, to_bytes(taken))?)

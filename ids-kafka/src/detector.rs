@@ -421,9 +421,10 @@ impl Detector {
                     *counts.verdicts.entry(verdict.class).or_default() += 1;
                     let flow = batch.records.get(index);
                     let sent = message.headers().and_then(|headers| headers::text(headers, headers::LABEL));
+                    let sent = sent.and_then(|text| model.schema().labels()?.class(text));
                     if let Some(label) = sent.or(flow.label()) {
-                        let known = model.classes().iter().find(|class| **class == *label);
-                        let actual = known.map_or(OTHER_CLASS, String::as_str);
+                        let known = model.labels().iter().position(|class| **class == *label);
+                        let actual = known.map_or(OTHER_CLASS, |class| model.classes()[class].as_str());
                         *counts.labelled.entry((actual, verdict.class)).or_default() += 1;
                     }
                     if alerting.raises(&verdict) {

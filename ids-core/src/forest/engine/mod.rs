@@ -36,7 +36,7 @@ pub struct Engine {
 /// How the leaves of a row are found.
 #[derive(Debug, Clone)]
 enum Finder {
-    Ranked(Ranked),
+    Ranked(Box<Ranked>),
     Doubles(Doubles),
 }
 
@@ -115,7 +115,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn with(forest: &Forest, ways: Ways, isa: Isa) -> Self {
         let finder = match Ranked::of(forest) {
-            Some(ranked) if ways == Ways::All => Finder::Ranked(ranked),
+            Some(ranked) if ways == Ways::All => Finder::Ranked(Box::new(ranked)),
             _ => Finder::Doubles(Doubles::of(forest)),
         };
         Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa }
