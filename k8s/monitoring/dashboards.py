@@ -158,6 +158,25 @@ SPARK = [
         },
     ),
     ("Executors of each worker", "short", {"metrics_worker_executors_Value": "{{pod}}"}),
+    # Of the driver that came first, while it runs.
+    (
+        "Tasks of the application",
+        "short",
+        {
+            f"sum by (application_name) (increase(metrics_executor_completedTasks_total{RATE}))": "{{application_name}}, done",
+            f"sum by (application_name) (increase(metrics_executor_failedTasks_total{RATE}))": "{{application_name}}, failed",
+        },
+    ),
+    (
+        "Heap of its executors",
+        "bytes",
+        {"metrics_executor_JVMHeapMemory_bytes": "{{application_name}}, {{executor_id}}"},
+    ),
+    (
+        "Collecting garbage, of each second",
+        "percentunit",
+        {f"rate(metrics_executor_totalGCTime_seconds_total{RATE})": "{{application_name}}, {{executor_id}}"},
+    ),
 ]
 DASHBOARDS = {
     "detection": ("ids: detection", DETECTION),
