@@ -61,6 +61,8 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory}/tokens.csv",
             "--authorization-mode=RBAC",
+            # As on any cluster: it is the namespace that refuses.
+            "--allow-privileged=true",
             "--service-cluster-ip-range=10.96.0.0/16",
         )
         self.wait(
