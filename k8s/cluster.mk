@@ -111,7 +111,7 @@ logs: need-cluster ## Follow the logs of a part (OF=detector, kafka, producer, s
 
 .PHONY: delete-resources
 delete-resources: need-cluster ## Delete the pods; volumes, services and data stay
-	$(IN_IDS) delete statefulsets,deployments,jobs --selector app.kubernetes.io/part-of=ids --ignore-not-found --cascade foreground --timeout $(WAIT)
+	$(IN_IDS) delete statefulsets,deployments,jobs --selector app.kubernetes.io/part-of=ids --ignore-not-found --cascade=foreground --timeout $(WAIT)
 
 .PHONY: delete-monitoring
 delete-monitoring: need-cluster need-helm ## Delete Prometheus and Grafana, and what they know

@@ -66,8 +66,14 @@ class Image:
 
     @property
     def size(self):
-        """Bytes of its files."""
-        done = subprocess.run(["du", "-sxb", self.root], capture_output=True, text=True, check=True)
+        """Bytes of its files, without the caches of apt, which the base that is stood in for does not keep."""
+        done = subprocess.run(
+            ["du", "-sxb", "--exclude=./var/cache/apt", "."],
+            cwd=self.root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return int(done.stdout.split()[0])
 
     def close(self):

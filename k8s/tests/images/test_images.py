@@ -10,7 +10,7 @@ from stage import get, wait_until
 
 MIB = 2**20
 # What the files of each may take. `make images-check` says what they do take.
-LIMITS = {"ids": 48 * MIB, "ids-kafka": 520 * MIB, "ids-spark": 1500 * MIB}
+LIMITS = {"ids": 48 * MIB, "ids-kafka": 380 * MIB, "ids-spark": 1150 * MIB}
 DETECTOR, PRODUCER = "127.0.6.1:9464", "127.0.7.1:9465"
 
 
