@@ -28,8 +28,16 @@ def lines(panel, ask, start, end, step):
             legend = re.sub(
                 r"{{(\w+)}}", lambda found: line["metric"].get(found.group(1), ""), target["legendFormat"]
             )
-            times, values = zip(*((float(t), float(v)) for t, v in line["values"]))
-            yield legend, [(time - start) / 60 for time in times], values
+            times, values, before = [], [], None
+            for time, value in line["values"]:
+                # Where nothing was told there is no line.
+                if before is not None and time - before > 1.5 * step:
+                    times.append((before - start) / 60)
+                    values.append(float("nan"))
+                times.append((time - start) / 60)
+                values.append(float(value))
+                before = time
+            yield legend, times, values
 
 
 def draw(dashboard, ask, start, end, path, step=2):
@@ -37,7 +45,14 @@ def draw(dashboard, ask, start, end, path, step=2):
     panels, empty = dashboard["panels"], []
     height = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
     figure = plt.figure(figsize=(24 * COLUMN, height * ROW))
-    figure.suptitle(dashboard["title"], x=0.01, y=1 - 0.08 / (height * ROW), ha="left", va="top", fontsize=11)
+    figure.suptitle(
+        f"{dashboard['title']} (minutes)",
+        x=0.01,
+        y=1 - 0.08 / (height * ROW),
+        ha="left",
+        va="top",
+        fontsize=11,
+    )
     # A margin around each panel, and room for the title of the whole.
     top = 1 - 0.35 / (height * ROW)
     for panel in panels:
@@ -63,6 +78,6 @@ def draw(dashboard, ask, start, end, path, step=2):
         axes.spines[["top", "right"]].set_visible(False)
         if n:
             axes.legend(fontsize=5.5, frameon=False, ncols=2 if n > 4 else 1, loc="best")
-    figure.savefig(path, dpi=96)
+    figure.savefig(path, dpi=88)
     plt.close(figure)
     return empty
