@@ -33,7 +33,7 @@ demo: toolchain ## Detect attacks in a stream of flows, in one process, for 20 s
 test: toolchain format clippy deny k8s-check kafka-jars unit python-test notebooks parity-short package ## Everything that must pass: format, lints, licences, tests, the cluster, packages, Spark
 
 .PHONY: test-long
-test-long: test spark-check parity spark-connect wheel-test ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect, the release wheel
+test-long: test spark-check parity spark-connect wheel-test k8s-loopback cluster-test images-check ## make test, and what takes longer: more damage, more pipelines, Spark scores again what is committed, Spark Connect, the release wheel, the pods on loopback, from their images, and on a control plane
 	IDS_DAMAGE_TIMES=40 cargo test -p ids-core --test damage
 
 .PHONY: toolchain

@@ -11,7 +11,7 @@ GO := GOPATH=$(abspath target/go) GOBIN=$(abspath $(TOOLS)/bin) GOFLAGS=-modcach
 
 .PHONY: k8s-check
 k8s-check: $(K8S_VENV)/bin/python $(CRDS) $(K8S_TOOLS) ## Check manifests, policies, alert rules, dashboards, Dockerfiles and the targets of the cluster, without one
-	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . --ignore k8s/tests/loopback --ignore k8s/tests/cluster k8s/tests
+	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . --ignore k8s/tests/loopback --ignore k8s/tests/cluster --ignore k8s/tests/images k8s/tests
 
 $(K8S_VENV)/bin/python: k8s/requirements-test.txt
 	@command -v python3 > /dev/null || { echo "missing: Python 3"; exit 1; }
@@ -38,7 +38,7 @@ go:
 JMX := target/jmx/jmx_prometheus_javaagent.jar
 
 .PHONY: k8s-loopback
-k8s-loopback: $(K8S_VENV)/bin/python $(KAFKA) $(JMX) $(K8S_TOOLS) $(PROMETHEUS) $(IDS) ## Run what the pods run on loopback: six nodes of Kafka, the topics' job, producer, detectors, Prometheus
+k8s-loopback: $(K8S_VENV)/bin/python $(KAFKA) $(JMX) $(K8S_TOOLS) $(PROMETHEUS) target/spark-$(STREAM_SPARK)/bin/python $(IDS) ## Run what the pods run on loopback: six nodes of Kafka, the topics' job, producer, detectors, Prometheus, Spark and a training
 	$(K8S_VENV)/bin/python -m pytest -q -p no:cacheprovider --rootdir . k8s/tests/loopback
 
 $(JMX): k8s/images/Dockerfile
@@ -46,6 +46,15 @@ $(JMX): k8s/images/Dockerfile
 	mvn -B -q $(MAVEN_PLUGIN):copy -Dartifact=io.prometheus.jmx:jmx_prometheus_javaagent:$$(sed -n 's/^ARG JMX_AGENT=//p' $<) \
 	    -DoutputDirectory=$(abspath $(@D)) -Dmdep.stripVersion=true
 	@touch $@
+
+.PHONY: images-check
+images-check: $(K8S_VENV)/bin/python image-context $(K8S_TOOLS) ## Build the images without an engine and run the pods from them, as root: Kafka, the detector, Spark's training and its job
+	@if [ "$$(id -u)" != 0 ] || ! command -v buildah > /dev/null || ! command -v debootstrap > /dev/null; then \
+	    echo "missing: root, buildah and debootstrap, which build images without an engine"; \
+	    echo "  Debian, Ubuntu: apt install buildah debootstrap, and run this as root"; exit 1; \
+	fi
+	k8s/tests/images/build.sh target/image ids ids-kafka ids-spark
+	$(K8S_VENV)/bin/python -m pytest -q -x -p no:cacheprovider --rootdir . k8s/tests/images
 
 # Binaries of a control plane are built once.
 CONTROL_PLANE := target/control-plane/bin/kwok

@@ -31,10 +31,7 @@ start-minikube: need-minikube ## Start Minikube, with a network that enforces po
 	minikube start --profile $(PROFILE) --cpus $(CPUS) --memory $(MEMORY) --cni calico --kubernetes-version $(KUBERNETES) --wait all
 
 .PHONY: images
-images: need-minikube ## Build the images ids, ids-kafka and ids-spark in Minikube
-	@# Of what git knows, and not of gigabytes of target/.
-	rm -rf target/image && mkdir -p target/image
-	git ls-files -z --cached | xargs -0 cp --parents -t target/image
+images: need-minikube image-context ## Build the images ids, ids-kafka and ids-spark in Minikube
 	@for image in ids ids-kafka ids-spark; do \
 	    echo "== $$image:$(IMAGE_TAG)"; \
 	    minikube image build --profile $(PROFILE) --tag $$image:$(IMAGE_TAG) --file k8s/images/Dockerfile --build-opt target=$$image target/image; \
@@ -114,7 +111,7 @@ logs: need-cluster ## Follow the logs of a part (OF=detector, kafka, producer, s
 
 .PHONY: delete-resources
 delete-resources: need-cluster ## Delete the pods; volumes, services and data stay
-	$(IN_IDS) delete statefulsets,deployments,jobs --selector app.kubernetes.io/part-of=ids --ignore-not-found --cascade foreground --timeout $(WAIT)
+	$(IN_IDS) delete statefulsets,deployments,jobs --selector app.kubernetes.io/part-of=ids --ignore-not-found --cascade=foreground --timeout $(WAIT)
 
 .PHONY: delete-monitoring
 delete-monitoring: need-cluster need-helm ## Delete Prometheus and Grafana, and what they know
@@ -131,6 +128,12 @@ nuke: need-cluster need-helm need-minikube ## Delete everything: data, monitorin
 	minikube delete --profile $(PROFILE)
 
 # --- What the above needs ---
+
+.PHONY: image-context
+image-context:
+	@# Of what git knows, and not of gigabytes of target/.
+	rm -rf target/image && mkdir -p target/image
+	git ls-files -z --cached | xargs -0 cp --parents -t target/image
 
 .PHONY: need-cluster need-kubectl need-helm need-minikube
 need-cluster: need-kubectl

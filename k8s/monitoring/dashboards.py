@@ -15,6 +15,14 @@ RATE = "[$__rate_interval]"
 P = "sum by (le) (rate(ids_end_to_end_seconds_bucket[$__rate_interval]))"
 FLOWS = 'topic!~"__.*|.+[.](verdicts|alerts|dlq)([.]spark)?"'
 
+# Of flows that carry labels: the rate by class and verdict, and of that what is right in kind. PromQL compares no two labels
+# of a line: the diagonal is what matches lines of which `predicted` was set to `actual`.
+LABELLED = "sum by (actual, predicted) (rate(ids_labelled_records_total[$__rate_interval]))"
+RIGHT = (
+    f"({LABELLED} and on (actual, predicted) "
+    'label_replace(sum by (actual) (rate(ids_labelled_records_total[$__rate_interval])), "predicted", "$1", "actual", "(.+)"))'
+)
+
 DETECTION = [
     (
         "Flows, verdicts",
@@ -97,6 +105,22 @@ DETECTION = [
             f"sum(rate(ids_producer_blocked_seconds_total{RATE}))": "held up, of each second",
         },
     ),
+    (
+        "Quality, where flows carry labels",
+        "percentunit",
+        {
+            f'sum(rate(ids_labelled_records_total{{actual!="Normal", predicted!="Normal"}}{RATE})) '
+            f'/ sum(rate(ids_labelled_records_total{{actual!="Normal"}}{RATE}))': "attacks found",
+            f'sum(rate(ids_labelled_records_total{{actual="Normal", predicted!="Normal"}}{RATE})) '
+            f'/ sum(rate(ids_labelled_records_total{{actual="Normal"}}{RATE}))': "false alarms among normal flows",
+            f"sum({RIGHT}) / sum(rate(ids_labelled_records_total{RATE}))": "right in kind",
+        },
+    ),
+    (
+        "Right in kind by class, where flows carry labels",
+        "percentunit",
+        {f"sum by (actual) {RIGHT} / sum by (actual) (rate(ids_labelled_records_total{RATE}))": "{{actual}}"},
+    ),
 ]
 KAFKA = [
     ("Brokers", "short", {"max(kafka_active_brokers)": "there", "max(kafka_fenced_brokers)": "away"}),
@@ -158,6 +182,25 @@ SPARK = [
         },
     ),
     ("Executors of each worker", "short", {"metrics_worker_executors_Value": "{{pod}}"}),
+    # Of the driver that came first, while it runs.
+    (
+        "Tasks of the application",
+        "short",
+        {
+            f"sum by (application_name) (increase(metrics_executor_completedTasks_total{RATE}))": "{{application_name}}, done",
+            f"sum by (application_name) (increase(metrics_executor_failedTasks_total{RATE}))": "{{application_name}}, failed",
+        },
+    ),
+    (
+        "Heap of its executors",
+        "bytes",
+        {"metrics_executor_JVMHeapMemory_bytes": "{{application_name}}, {{executor_id}}"},
+    ),
+    (
+        "Collecting garbage, of each second",
+        "percentunit",
+        {f"rate(metrics_executor_totalGCTime_seconds_total{RATE})": "{{application_name}}, {{executor_id}}"},
+    ),
 ]
 DASHBOARDS = {
     "detection": ("ids: detection", DETECTION),

@@ -13,11 +13,12 @@ MONITORING = ROOT / "k8s/monitoring"
 # Of promtool's own functions and words, and of the labels in an expression.
 WORDS = set(
     """sum max min count rate increase absent by le and or unless offset on histogram_quantile namespace container pod
-    topic class kind partition sha256 version area""".split()
+    topic class kind partition sha256 version area application_name actual predicted
+    label_replace""".split()
 )
-DETECTOR = """alerts assigned batch commit consumer_errors dead_letters delivery_errors end_to_end in_flight lag model
+DETECTOR = """alerts assigned batch commit consumer_errors dead_letters delivery_errors end_to_end in_flight labelled lag model
     offset_gaps rebalances records verdicts""".split()
-# What a scrape of each source holds: files that `make k8s-scrapes` wrote from the real thing.
+# What a scrape of each source holds: files that `WRITE_SCRAPES=1 make k8s-loopback` wrote from the real thing.
 SCRAPES = ROOT / "k8s/tests/scrapes"
 SOURCES = {
     "detector": tuple(f"ids_{noun}" for noun in DETECTOR),

@@ -57,9 +57,14 @@ def faults(workload):
             yield f"{name} has a secret in its environment"
     if workload["kind"] != "Job":
         for container in spec["containers"]:
-            for probe in ("readinessProbe", "livenessProbe"):
-                if probe not in container:
+            ports = {port["name"] for port in container.get("ports", [])}
+            for probe in ("readinessProbe", "livenessProbe", "startupProbe"):
+                if probe not in container and probe != "startupProbe":
                     yield f"{container['name']} has no {probe}"
+                asked = container.get(probe, {})
+                port = (asked.get("httpGet") or asked.get("tcpSocket") or {}).get("port")
+                if port and port not in ports:
+                    yield f"{container['name']}: {probe} asks port {port}, which it does not have"
 
 
 def test_pods_are_as_they_must_be(workloads):
@@ -95,9 +100,10 @@ def test_the_namespace_is_restricted(find):
     assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
 
 
-def test_service_accounts_have_no_token(objects):
+def test_service_accounts_are_there_and_have_no_token(objects, workloads):
     accounts = [thing for thing in objects if thing["kind"] == "ServiceAccount"]
-    assert len(accounts) == 4
+    names = {account["metadata"]["name"] for account in accounts}
+    assert names == {pod(workload)["spec"]["serviceAccountName"] for workload in workloads.values()}
     assert all(account["automountServiceAccountToken"] is False for account in accounts)
 
 

@@ -253,3 +253,54 @@ def test_kustomizations_hold_every_file():
                 and path.name != "kustomization.yaml"
             ):
                 assert path.name in named or path.name == "rules_test.yaml", path
+
+
+def test_spark_finds_its_master(find, workloads):
+    service, (container,) = (
+        find("Service", "spark-master"),
+        pod(workloads["spark-master"])["spec"]["containers"],
+    )
+    port = container["args"][container["args"].index("--port") + 1]
+    assert {"name": "spark", "containerPort": int(port)} in container["ports"]
+    assert int(port) in [one["port"] for one in service["spec"]["ports"]]
+    url = f"spark://spark-master:{port}"
+    (worker,) = pod(workloads["spark-worker"])["spec"]["containers"]
+    assert worker["args"][-1] == url
+    defaults = dict(
+        line.split()
+        for line in find("ConfigMap", "spark")["data"]["spark-defaults.conf"].splitlines()
+        if line[:1] not in "#"
+    )
+    assert defaults["spark.master"] == url
+
+
+def test_what_is_scraped_is_where_metrics_are(find, workloads):
+    sinks = properties(find("ConfigMap", "spark")["data"]["metrics.properties"])
+    path = {
+        role: sinks.get(f"{role}.sink.prometheusServlet.path", sinks["*.sink.prometheusServlet.path"])
+        for role in ("master", "worker")
+    }
+    for role, wanted in path.items():
+        (endpoint,) = find("PodMonitor", f"spark-{role}")["spec"]["podMetricsEndpoints"]
+        (container,) = pod(workloads[f"spark-{role}"])["spec"]["containers"]
+        # Without the slash Spark answers that it is to be asked with it.
+        assert endpoint["path"] == container["readinessProbe"]["httpGet"]["path"] == f"{wanted}/"
+    assert (
+        find("PodMonitor", "spark-client")["spec"]["podMetricsEndpoints"][0]["path"] == f"{path['worker']}/"
+    )
+    exporter = int(one(r"=\$POD_IP:(\d+):", "k8s/base/kafka/node.sh"))
+    for name in ("kafka-controller", "kafka-broker"):
+        (container,) = pod(workloads[name])["spec"]["containers"]
+        assert {"name": "metrics", "containerPort": exporter} in container["ports"]
+
+
+def test_configurations_are_where_they_are_read(workloads):
+    places = {"kafka-controller": "node.sh", "kafka-broker": "node.sh", "kafka-topics": "topics.sh"}
+    wanted = {name: one(r"\$\{CONFIG:-(.*)\}", f"k8s/base/kafka/{script}") for name, script in places.items()}
+    spark = one(r"SPARK_CONF_DIR=(\S+)", "k8s/images/Dockerfile")
+    wanted |= {name: spark for name in ("spark-master", "spark-worker", "spark-client")}
+    for name, path in wanted.items():
+        (container,) = pod(workloads[name])["spec"]["containers"]
+        assert path in [
+            one["mountPath"] for one in container["volumeMounts"] if one["name"] == "config"
+        ], name

@@ -129,7 +129,7 @@ EXPECTED = {
     "delete-resources": [
         VERSION,
         f"{IDS} delete statefulsets,deployments,jobs --selector app.kubernetes.io/part-of=ids --ignore-not-found "
-        "--cascade foreground --timeout 10m",
+        "--cascade=foreground --timeout 10m",
     ],
     "delete-monitoring": [
         VERSION,

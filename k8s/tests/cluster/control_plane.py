@@ -1,8 +1,10 @@
 """A control plane on loopback: etcd, the API server, the controllers, the scheduler, and nodes that kwok plays. Pods report
 what they should, and no container runs."""
 
+import contextlib
 import json
 import secrets
+import signal
 import socket
 import subprocess
 import time
@@ -61,6 +63,8 @@ class ControlPlane:
             f"--service-account-signing-key-file={key}",
             f"--token-auth-file={self.directory}/tokens.csv",
             "--authorization-mode=RBAC",
+            # As on any cluster: it is the namespace that refuses.
+            "--allow-privileged=true",
             "--service-cluster-ip-range=10.96.0.0/16",
         )
         self.wait(
@@ -111,6 +115,16 @@ class ControlPlane:
         with (self.directory / f"{program}.log").open("wb") as log:
             command = [HOME / "bin" / program, *arguments]
             self.processes.append(subprocess.Popen(command, cwd=self.directory, stdout=log, stderr=log))
+
+    @contextlib.contextmanager
+    def halted(self, program):
+        """A program does nothing meanwhile."""
+        (process,) = (one for one in self.processes if one.args[0] == HOME / "bin" / program)
+        process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGCONT)
 
     def kubectl(self, *arguments, check=True, stdin=None):
         """Runs kubectl."""

@@ -5,18 +5,27 @@ and names, which only Java is told (by a hosts file); librdkafka is given addres
 """
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
-from manifests import ROOT, pod
+from manifests import ROOT, matches, pod
 
 LIBS = ROOT / "target/kafka/libs"
 JMX_AGENT = ROOT / "target/jmx/jmx_prometheus_javaagent.jar"
 PROGRAMS = Path(os.environ.get("IDS_PROGRAMS", ROOT / "target/debug"))
+SPARK = (
+    ROOT
+    / f"target/spark-{re.search('^ARG SPARK=(.*)$', (ROOT / 'k8s/images/Dockerfile').read_text(), re.M).group(1)}"
+)
+DETECTOR, SECOND_DETECTOR, PRODUCER = "127.0.0.1:29464", "127.0.0.1:29466", "127.0.0.1:29465"
+# Those of which others must know the address.
+PODS = ("kafka-controller", "kafka-broker", "spark-master", "spark-worker", "spark-client")
 
 
 class Stage:
@@ -25,19 +34,19 @@ class Stage:
     def __init__(self, directory, workloads, find):
         self.directory, self.workloads, self.find = directory, workloads, find
         self.processes, self.commands, self.restarts = {}, {}, 0
-        self.addresses = {}
-        for number, (workload, replicas) in enumerate(
-            [("kafka-controller", 3), ("kafka-broker", 3)], start=1
-        ):
-            for ordinal in range(replicas):
-                self.addresses[f"{workload}-{ordinal}"] = f"127.0.{number}.{ordinal + 1}"
+        self.model = str(directory / "model.ids")
+        self.addresses = {
+            f"{workload}-{ordinal}": f"127.0.{number}.{ordinal + 1}"
+            for number, workload in enumerate(PODS, start=1)
+            for ordinal in range(workloads[workload]["spec"]["replicas"])
+        }
         self.hosts = directory / "hosts"
         self.hosts.write_text(
-            "127.0.0.1 localhost\n"
+            f"127.0.0.1 localhost {socket.gethostname()}\n"
             + "".join(f"{ip} {name}.{name[:-2]} {name}\n" for name, ip in self.addresses.items())
-            + f"{self.addresses['kafka-broker-0']} kafka\n"
+            + f"{self.addresses['kafka-broker-0']} kafka\n{self.addresses['spark-master-0']} spark-master\n"
         )
-        for name in ("kafka", "kafka-topics"):
+        for name in ("kafka", "kafka-topics", "spark"):
             config = directory / name
             config.mkdir()
             for file, text in find("ConfigMap", name)["data"].items():
@@ -50,10 +59,27 @@ class Stage:
             f"{ip}:9092" for name, ip in self.addresses.items() if name.startswith("kafka-broker")
         )
 
-    def environment(self, workload, name):
+    def container(self, name):
+        """The container of a pod, by the pod's name."""
+        (container,) = pod(self.workloads[self.workload(name)])["spec"]["containers"]
+        return container
+
+    def workload(self, name):
+        """Whose pod that is."""
+        return name if name in self.workloads else name.rpartition("-")[0]
+
+    def is_taken(self, selector, name):
+        """Whether a selector takes a pod."""
+        return matches(selector, pod(self.workloads[self.workload(name)])["metadata"]["labels"])
+
+    def port(self, name):
+        """Where a pod tells of its metrics."""
+        ports = {port["name"]: port["containerPort"] for port in self.container(name)["ports"]}
+        return ports.get("metrics") or ports["web"]
+
+    def environment(self, name, container=None):
         """The variables of a pod's container."""
-        (container,) = pod(self.workloads[workload])["spec"]["containers"]
-        found = {}
+        container, found = container or self.container(name), {}
         for source in container.get("envFrom", []):
             found |= self.find("ConfigMap", source["configMapRef"]["name"].rpartition("-")[0])["data"]
         for variable in container.get("env", []):
@@ -61,7 +87,7 @@ class Stage:
             found[variable["name"]] = {
                 "metadata.name": name,
                 "status.podIP": self.addresses.get(name, "127.0.0.1"),
-            }.get(field, variable.get("value"))
+            }.get(field, filled(variable.get("value"), found))
         return found
 
     def start(self, name, command, environment):
@@ -84,7 +110,7 @@ class Stage:
         self.start(
             name,
             ["sh", self.directory / "kafka/node.sh"],
-            self.of_kafka(name[:-2], name, "kafka")
+            self.of_kafka(name, "kafka")
             | {
                 "SCRATCH": str(scratch),
                 "VOLUME": str(self.directory / f"{name}.volume"),
@@ -93,9 +119,9 @@ class Stage:
             },
         )
 
-    def of_kafka(self, workload, name, config):
+    def of_kafka(self, name, config):
         """What scripts of Kafka are told here beside what they are told in a pod."""
-        return self.environment(workload, name) | {
+        return self.environment(name) | {
             "CONFIG": str(self.directory / config),
             "LIBS": str(LIBS),
             "JAVA_TOOL_OPTIONS": f"-Djdk.net.hosts.file={self.hosts}",
@@ -105,7 +131,7 @@ class Stage:
         """Runs the Job's script; what it says."""
         done = subprocess.run(
             ["sh", str(self.directory / "kafka-topics/topics.sh")],
-            env={"PATH": os.environ["PATH"], **self.of_kafka("kafka-topics", "kafka-topics", "kafka-topics")},
+            env={"PATH": os.environ["PATH"], **self.of_kafka("kafka-topics", "kafka-topics")},
             capture_output=True,
             text=True,
             timeout=400,
@@ -122,11 +148,41 @@ class Stage:
             [*command, *where, *arguments], capture_output=True, text=True, timeout=120, check=False
         ).stdout
 
-    def start_client(self, workload, name, **changes):
+    def start_client(self, name, **changes):
         """Starts a producer or a detector with the environment of its pod, but for `changes`."""
-        (container,) = pod(self.workloads[workload])["spec"]["containers"]
-        environment = self.environment(workload, name) | {"BOOTSTRAP_SERVERS": self.brokers} | changes
-        self.start(name, [PROGRAMS / container["command"][0], *container["command"][1:]], environment)
+        program, *arguments = self.container(name)["command"]
+        environment = self.environment(name) | {"BOOTSTRAP_SERVERS": self.brokers} | changes
+        self.start(name, [PROGRAMS / program, *arguments], environment)
+
+    def start_detector(self, name="detector-0", listen=DETECTOR):
+        """Starts a detector of the model that is published."""
+        self.start_client(name, MODEL=self.model, LISTEN=listen)
+
+    def start_producer(self, rate=200):
+        """Starts the producer, at a rate that leaves others of this machine their share."""
+        flows = "testdata/synthetic-unsw-nb15.csv"
+        self.start_client("producer", FLOWS=flows, LISTEN=PRODUCER, MSG_RATE=str(rate), MALFORMED="0.001")
+
+    def of_spark(self, name):
+        """The variables of a pod of Spark, and those of its image."""
+        home = next(SPARK.glob("lib/python*/site-packages/pyspark"))
+        return self.environment(name) | {
+            "SPARK_HOME": str(home),
+            "SPARK_CONF_DIR": str(self.directory / "spark"),
+            "PYSPARK_PYTHON": str(SPARK / "bin/python3"),
+            "PATH": f"{home / 'bin'}:{SPARK / 'bin'}:{PROGRAMS}:{os.environ['PATH']}",
+            "JAVA_TOOL_OPTIONS": f"-Djdk.net.hosts.file={self.hosts}",
+            # Else their pages listen at all addresses: in a pod there is one, here there are those of others.
+            "SPARK_LOCAL_IP": self.addresses[name],
+        }
+
+    def start_spark(self, name):
+        """Starts a master or a worker by the command of its pod."""
+        container, environment = self.container(name), self.of_spark(name)
+        paths = {"/tmp/work": str(self.directory / f"{name}.work")}
+        arguments = [filled(paths.get(one, one), environment) for one in container["args"]]
+        program = Path(environment["SPARK_HOME"]) / "bin" / container["command"][0]
+        self.start(name, [program, *container["command"][1:], *arguments], environment)
 
     def stop(self, name, sign=signal.SIGTERM):
         """Ends a process as a kubelet does; its exit code."""
@@ -153,6 +209,11 @@ class Stage:
             process.kill()
         for process in self.processes.values():
             process.wait()
+
+
+def filled(text, variables):
+    """A text with the variables that it names, as a kubelet fills them in."""
+    return re.sub(r"\$\((\w+)\)", lambda found: variables[found.group(1)], text) if text else text
 
 
 def get(url):

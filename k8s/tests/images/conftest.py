@@ -1,0 +1,36 @@
+"""The images, and pods that run from them."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "loopback"))
+
+from pods import Image, Pods  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def images():
+    """The images that `make images-check` built."""
+    found = {}
+    try:
+        for name in ("ids", "ids-kafka", "ids-spark"):
+            found[name] = Image(name)
+        yield found
+    finally:
+        for image in found.values():
+            image.close()
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory, workloads, find, images):
+    """Kafka's six nodes."""
+    pods = Pods(tmp_path_factory.mktemp("pods"), workloads, find, images)
+    try:
+        for name in pods.addresses:
+            if name.startswith("kafka-"):
+                pods.start_pod(name)
+        yield pods
+    finally:
+        pods.close()
