@@ -36,7 +36,7 @@ pub struct Engine {
 /// How the leaves of a row are found.
 #[derive(Debug, Clone)]
 enum Finder {
-    Ranked(Box<Ranked>),
+    Ranked(Ranked),
     Doubles(Doubles),
 }
 
@@ -115,7 +115,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn with(forest: &Forest, ways: Ways, isa: Isa) -> Self {
         let finder = match Ranked::of(forest) {
-            Some(ranked) if ways == Ways::All => Finder::Ranked(Box::new(ranked)),
+            Some(ranked) if ways == Ways::All => Finder::Ranked(ranked),
             _ => Finder::Doubles(Doubles::of(forest)),
         };
         Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa }
@@ -142,6 +142,7 @@ impl Engine {
     #[inline(always)]
     fn score_rows(&self, features: &[f64], work: &mut Work, scores: &mut Scores) {
         let Work { tile: Tile { cells, .. }, vectors, numbers, .. } = work;
+        vectors.resize(self.forest.n_trees(), 0);
         for (row, features) in features.chunks_exact(self.forest.n_features).enumerate() {
             match &self.finder {
                 Finder::Ranked(ranked) => {
@@ -149,10 +150,7 @@ impl Engine {
                     ranked.ranks.fill_row(features, cells);
                     ranked.walk.row(cells, vectors);
                 }
-                Finder::Doubles(doubles) => {
-                    vectors.resize(self.forest.n_trees(), 0);
-                    doubles.row(features, vectors);
-                }
+                Finder::Doubles(doubles) => doubles.row(features, vectors),
             }
             self.finish(vectors.iter().map(|&vector| [vector]), numbers, scores, row);
         }

@@ -14,9 +14,6 @@ pub(super) const LANES: usize = 16;
 /// Trees that one row walks side by side: fewer, since what does not fill them walks for nothing.
 const TREES: usize = 8;
 
-/// Steps of one row from one look at whether all its walks have ended to the next, which costs as much as a step or two.
-const STEPS: usize = 5;
-
 /// Bits for the column where few are needed. The rank takes eight more, and the pair of children the rest.
 const NARROW: u32 = 8;
 /// Bits for the column where there are many category sets.
@@ -31,33 +28,15 @@ pub(super) struct Walk {
     /// Per node: the value vector of a leaf.
     vectors: Vec<u32>,
     trees: Vec<Tree>,
-    groups: Vec<Group>,
     column_bits: u32,
     /// Bytes of a row's columns.
     width: usize,
-}
-
-/// Trees that one row walks side by side.
-#[derive(Debug, Clone, Copy)]
-struct Group {
-    /// Slots of the roots. A lane without a tree walks the first again.
-    starts: [u32; TREES],
-    /// Of the deepest.
-    depth: usize,
 }
 
 #[derive(Debug, Clone)]
 struct Tree {
     slots: Range<usize>,
     depth: usize,
-}
-
-impl Group {
-    fn of(trees: &[Tree]) -> Self {
-        let start = |lane| trees.get(lane).unwrap_or(&trees[0]).slots.start as u32;
-        let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
-        Self { starts: std::array::from_fn(start), depth }
-    }
 }
 
 /// What is at a slot.
@@ -73,8 +52,7 @@ impl Walk {
     pub(super) fn of(forest: &Forest, ranks: &Ranks) -> Option<Self> {
         let width = ranks.width();
         let column_bits = if width <= 1 << NARROW { NARROW } else { WIDE };
-        let mut walk =
-            Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), groups: Vec::new(), column_bits, width };
+        let mut walk = Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), column_bits, width };
         for tree in 0..forest.n_trees() {
             let start = walk.slots.len();
             // The forest's nodes by slot, level by level, so that the first levels share few cache lines. Beside the
@@ -102,7 +80,6 @@ impl Walk {
             }
             walk.trees.push(Tree { slots: start..walk.slots.len(), depth: forest.depth_of(tree) });
         }
-        walk.groups = walk.trees.chunks(TREES).map(Group::of).collect();
         Some(walk)
     }
 
@@ -164,7 +141,7 @@ impl Walk {
 
     /// Finds the leaf of one row, `[width]`, in every tree, several trees side by side: `[n_trees]` value vectors.
     #[inline(always)]
-    pub(super) fn row(&self, cells: &[u8], vectors: &mut Vec<u32>) {
+    pub(super) fn row(&self, cells: &[u8], vectors: &mut [u32]) {
         match self.width {
             ranks::FEW => self.row_of::<NARROW, { ranks::FEW }>(cells, vectors),
             ranks::SOME => self.row_of::<NARROW, { ranks::SOME }>(cells, vectors),
@@ -173,28 +150,24 @@ impl Walk {
     }
 
     #[inline(always)]
-    fn row_of<const BITS: u32, const WIDTH: usize>(&self, cells: &[u8], vectors: &mut Vec<u32>) {
+    fn row_of<const BITS: u32, const WIDTH: usize>(&self, cells: &[u8], vectors: &mut [u32]) {
         let [cells] = cells.as_chunks::<WIDTH>().0 else { return };
-        vectors.resize(self.groups.len() * TREES, 0);
-        for (group, vectors) in self.groups.iter().zip(vectors.as_chunks_mut::<TREES>().0) {
-            let mut at = group.starts;
-            let mut depth = group.depth;
-            while depth > 0 {
-                let before = at;
-                for _ in 0..depth.min(STEPS) {
-                    for (at, start) in at.iter_mut().zip(group.starts) {
-                        *at = start + step::<BITS, WIDTH>(self.slots[*at as usize], cells);
-                    }
-                }
-                // All are at leaves.
-                if at == before {
-                    break;
-                }
-                depth = depth.saturating_sub(STEPS);
+        for (trees, vectors) in self.trees.chunks(TREES).zip(vectors.chunks_mut(TREES)) {
+            // A lane without a tree walks the first again.
+            let mut starts = [trees[0].slots.start as u32; TREES];
+            for (start, tree) in starts.iter_mut().zip(trees) {
+                *start = tree.slots.start as u32;
             }
-            *vectors = at.map(|at| self.vectors[at as usize]);
+            let mut at = starts;
+            for _ in 0..trees.iter().map(|tree| tree.depth).max().unwrap_or(0) {
+                for lane in 0..TREES {
+                    at[lane] = starts[lane] + step::<BITS, WIDTH>(self.slots[at[lane] as usize], cells);
+                }
+            }
+            for (vector, at) in vectors.iter_mut().zip(at) {
+                *vector = self.vectors[at as usize];
+            }
         }
-        vectors.truncate(self.trees.len());
     }
 }
 
