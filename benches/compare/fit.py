@@ -174,6 +174,7 @@ def metadata(name, uid, settings, more={}):
     if name.startswith("classification."):
         columns = ("features", "label", "prediction", "probability", "rawPrediction", "leaf")
         of_spark["defaultParamMap"] = {f"{name}Col": name * (name != "leaf") for name in columns}
+        of_spark["defaultParamMap"]["impurity"] = "gini"
     return of_spark | more
 
 

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import os
 import platform
+import re
 import statistics
 import subprocess
 import sys
@@ -60,7 +61,9 @@ class Engine:
         total, processes = 0, [self.process.pid]
         for pid in processes:
             processes += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-            total += int(Path(f"/proc/{pid}/status").read_text().split(f"{what}:")[1].split()[0])
+            # A child that has ended has none.
+            found = re.search(rf"{what}:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+            total += int(found[1]) if found else 0
         return total / 1024
 
     def end(self):
