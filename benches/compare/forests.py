@@ -3,7 +3,7 @@
 Forests: P is models/unsw-nb15-small, Q is models/unsw-nb15; M (100 trees of depth 12) and L (200 of depth 20) are fitted by
 scikit-learn to UNSW-NB15 (the flows of IDS_DATA, or else the synthetic ones, repeated by nothing: so much smaller). Each
 engine has a process of its own and is timed from the same row-major doubles to probabilities, conversions included: all
-rows in a batch, and row by row, a call each. Engines take turns, round by round; figures are medians.
+rows in a batch, and row by row, a call each. Engines take turns, round by round, and stand still between them; figures are medians.
 
 What Spark says of the same rows is what is true: an engine is exact where it gives the same doubles to the bit.
 """
@@ -14,6 +14,7 @@ import json
 import os
 import platform
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -38,14 +39,20 @@ class Engine:
         self.name, self.timed, self.log = name, {"batch": [], "single": []}, log
         pipe = subprocess.PIPE
         with log.open("w") as file:
-            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=file, text=True)
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=file, text=True, start_new_session=True
+            )
         self.load = self.read()
         self.held_mib = "cannot" not in self.load and self.mib("VmRSS")
 
     def ask(self, command):
+        os.killpg(self.process.pid, signal.SIGCONT)
         self.process.stdin.write(command + "\n")
         self.process.stdin.flush()
-        return self.read()
+        answer = self.read()
+        # What a JVM does beside its work would be in the way of the others.
+        os.killpg(self.process.pid, signal.SIGSTOP)
+        return answer
 
     def read(self):
         line = self.process.stdout.readline()
@@ -67,6 +74,7 @@ class Engine:
         return total / 1024
 
     def end(self):
+        os.killpg(self.process.pid, signal.SIGCONT)
         self.process.stdin.close()
         self.process.wait()
 
@@ -80,21 +88,19 @@ def main():
     say(f"{processor()}, one of {os.cpu_count()} cores; {'real' if flows == real else 'SYNTHETIC'} flows")
     if {"M", "L"} & set(options.forests):
         fit.fit(flows, scratch, options.rows, say)
-    figures, tables = [], []
+    peers = ", ".join(f"{name} {version(package)}" for name, package in PACKAGES.items())
+    print(f"{processor()}, one core, medians of {options.rounds} rounds, {options.rows:,} rows a batch")
+    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {peers}, Spark {version('pyspark')}")
     # Before anything else is started: every engine inherits the one core.
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    figures = []
     for name in options.forests:
-        forest = lay_out(name, flows, scratch, options)
-        own, table = compare(forest, options)
+        own, table = compare(lay_out(name, flows, scratch, options), options)
         figures += own
-        tables.append(table)
+        options.json.write_text(json.dumps(figures, indent=1) + "\n")
+        print(table, flush=True)
     if "P" in options.forests and "Spark" in options.engines:
-        tables.append(compare_messages(lay_out("P", flows, scratch, options), flows, options))
-    options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    peers = ", ".join(f"{name} {version(package)}" for name, package in PACKAGES.items())
-    print(f"\n{processor()}, one core, medians of {options.rounds} rounds, {options.rows:,} rows a batch")
-    print(f"Python {platform.python_version()}, NumPy {np.__version__}, {peers}, Spark {version('pyspark')}")
-    print("".join(tables))
+        print(compare_messages(lay_out("P", flows, scratch, options), flows, options))
 
 
 def arguments():
