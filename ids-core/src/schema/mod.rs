@@ -304,13 +304,19 @@ impl Schema {
     }
 
     /// Whether a row of a CSV file with these fields is a header: whether it names columns. Values may be names too
-    /// (`land` is a column of NSL-KDD and an attack), so where a layout without a header is as wide, most must be.
+    /// (`land` is a column of NSL-KDD and an attack), so where a layout without a header is as wide, it must not read as
+    /// values of that.
     pub fn is_header<S: AsRef<str>>(&self, fields: &[S]) -> bool {
-        let n_known = fields.iter().filter(|name| self.position(name.as_ref().trim()).is_some()).count();
-        match self.layout_of_width(fields.len()) {
-            Some(_) => 2 * n_known > fields.len(),
-            None => n_known > 0,
+        let fields: Vec<_> = fields.iter().map(|field| field.as_ref().trim()).collect();
+        if fields.iter().all(|name| self.position(name).is_none()) {
+            return false;
         }
+        let Some((_, layout)) = self.layout_of_width(fields.len()) else { return true };
+        let is_number = |name: &String| {
+            self.position(name).is_some_and(|position| self.columns[position].kind == ColumnKind::Number)
+        };
+        let mut numbers = layout.iter().zip(&fields).filter(|(name, _)| is_number(name));
+        numbers.any(|(_, field)| !field.is_empty() && field.parse::<f64>().is_err())
     }
 
     /// Where a record keeps the value of the column at `position`.

@@ -74,7 +74,7 @@ impl Candidate {
 /// `source_name` is what messages call the source.
 ///
 /// # Errors
-/// [`Error::Columns`] where none fits, with what the nearest one lacks, or where two fit equally well.
+/// [`Error::Columns`] where none fits, with what the nearest one lacks, or where two fit.
 pub fn recognise<S: AsRef<str>>(names: &[S], source_name: &str) -> Result<Recognised> {
     let mut candidates: Vec<_> = Schema::built_in().into_iter().map(|schema| Candidate::new(schema, names)).collect();
     candidates.sort_by_key(|candidate| std::cmp::Reverse((candidate.fits(), candidate.is_near(), candidate.n_known)));
@@ -83,11 +83,12 @@ pub fn recognise<S: AsRef<str>>(names: &[S], source_name: &str) -> Result<Recogn
         Err(Error::Columns { source_name: source_name.into(), detail })
     };
     match &candidates[..] {
-        [first, second, ..] if second.fits() && first.n_known == second.n_known => {
+        // That one knows a column more (`id`, say) does not tell what the others mean.
+        [first, second, ..] if second.fits() => {
             let (a, b) = (first.schema.name(), second.schema.name());
             refused(format!(
                 "schemas `{a}` and `{b}` both know {} of its columns, and mean other things",
-                first.n_known
+                second.n_known
             ))
         }
         [first, ..] if first.fits() => {
@@ -166,6 +167,8 @@ mod tests {
         let without: Vec<_> = python.into_iter().filter(|name| name != "cwr_flag_count").collect();
         let message = refused(&without);
         assert!(message.contains("`cicflowmeter` and `cicflowmeter-python` both know 82"), "{message}");
+        let with_id: Vec<_> = without.iter().cloned().chain(["id".into()]).collect();
+        assert!(refused(&with_id).contains("both know 82"), "a column more tells nothing");
 
         let java: Vec<_> = without.into_iter().chain(["cwe_flag_count".into()]).collect();
         assert_eq!(recognise(&java, "test").expect("recognised").chosen.schema.name(), "cicflowmeter");
