@@ -26,8 +26,8 @@ import numpy as np
 
 import fit
 from peers import ENGINES, Forest
+from python import ROOT, processor
 
-ROOT = Path(__file__).resolve().parents[2]
 PEERS = [name for name in ENGINES if name != "ids-py"]
 PACKAGES = {"TL2cgen": "tl2cgen", "ONNX Runtime": "onnxruntime", "scikit-learn": "scikit-learn", "YDF": "ydf"}
 
@@ -257,13 +257,6 @@ def table_of(forest, engines, medians, exact, cannot):
 
 def say(text):
     print(text, file=sys.stderr, flush=True)
-
-
-def processor():
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next(
-        (line.split(": ")[1] for line in lines if line.startswith("model name")), platform.processor()
-    )
 
 
 if __name__ == "__main__":
