@@ -54,7 +54,7 @@ images-check: $(K8S_VENV)/bin/python image-context $(K8S_TOOLS) ## Build the ima
 	    echo "  Debian, Ubuntu: apt install buildah debootstrap, and run this as root"; exit 1; \
 	fi
 	k8s/tests/images/build.sh target/image ids ids-kafka ids-spark
-	$(K8S_VENV)/bin/python -m pytest -q -x -p no:cacheprovider --rootdir . k8s/tests/images
+	$(K8S_VENV)/bin/python -m pytest -q -x -p no:cacheprovider --rootdir . -o pythonpath=k8s/tests/loopback k8s/tests/images
 
 # Binaries of a control plane are built once.
 CONTROL_PLANE := target/control-plane/bin/kwok

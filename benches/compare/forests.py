@@ -9,6 +9,7 @@ What Spark says of the same rows is what is true: an engine is exact where it gi
 """
 
 import argparse
+import atexit
 import dataclasses
 import json
 import os
@@ -28,7 +29,6 @@ import fit
 from peers import ENGINES, Forest
 from python import ROOT, processor
 
-PEERS = [name for name in ENGINES if name != "ids-py"]
 PACKAGES = {"TL2cgen": "tl2cgen", "ONNX Runtime": "onnxruntime", "scikit-learn": "scikit-learn", "YDF": "ydf"}
 
 
@@ -42,6 +42,7 @@ class Engine:
             self.process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=file, text=True, start_new_session=True
             )
+        atexit.register(self.kill)
         self.load = self.read()
         self.held_mib = "cannot" not in self.load and self.mib("VmRSS")
 
@@ -73,6 +74,11 @@ class Engine:
             total += int(found[1]) if found else 0
         return total / 1024
 
+    def kill(self):
+        """Ends it where the comparison ends early: what stands still does not hear that its input has ended."""
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def end(self):
         os.killpg(self.process.pid, signal.SIGCONT)
         self.process.stdin.close()
@@ -81,6 +87,8 @@ class Engine:
 
 def main():
     options = arguments()
+    # An end like every other, which kills the engines.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     real = Path(os.environ.get("IDS_DATA") or "/nowhere") / "unsw-nb15/flows.csv"
     flows = real if real.is_file() else ROOT / "testdata/synthetic-unsw-nb15.csv"
     scratch = ROOT / "target/compare" / ("real" if flows == real else "synthetic")

@@ -39,6 +39,22 @@ def read_flows(spark):
     return flows, "real" if path == real else "synthetic"
 
 
+def session(memory="3g"):
+    """Spark with one core."""
+    from pyspark.sql import SparkSession
+
+    spark = (
+        SparkSession.builder.master("local[1]")
+        .config("spark.driver.memory", memory)
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.ui.enabled", "false")
+        .config("spark.ui.showConsoleProgress", "false")
+        .getOrCreate()
+    )
+    spark.sparkContext.setLogLevel("ERROR")
+    return spark
+
+
 def seconds(frame):
     """How long it takes to compute all of a frame."""
     start = time.perf_counter()
@@ -57,19 +73,10 @@ def main():
     os.environ["PYSPARK_PYTHON"] = sys.executable
 
     from pyspark.ml import PipelineModel
-    from pyspark.sql import SparkSession
 
     import ids_py.spark
 
-    spark = (
-        SparkSession.builder.master("local[1]")
-        .config("spark.driver.memory", "3g")
-        .config("spark.driver.host", "127.0.0.1")
-        .config("spark.ui.enabled", "false")
-        .config("spark.ui.showConsoleProgress", "false")
-        .getOrCreate()
-    )
-    spark.sparkContext.setLogLevel("ERROR")
+    spark = session()
     flows, kind = read_flows(spark)
     pipeline, model = PipelineModel.load(str(MODEL)), ids_py.Model.from_spark(MODEL)
     proof = ids_py.spark.verify(flows, model, pipeline)

@@ -1,13 +1,8 @@
 """The images, and pods that run from them."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "loopback"))
-
-from pods import Image, Pods  # noqa: E402
+from pods import Image, Pods
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,11 @@
 
 import re
 
-import matplotlib
+import matplotlib.pyplot as plt
+from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402
-from matplotlib.ticker import EngFormatter, FuncFormatter, PercentFormatter  # noqa: E402
+# To files, not to a screen.
+plt.switch_backend("Agg")
 
 UNITS = {
     "reqps": EngFormatter(unit="/s", sep=""),
