@@ -2,12 +2,14 @@
 
 import pytest
 
-from pods import Image, Pods
+from pods import Image, Pods, store
 
 
 @pytest.fixture(scope="session")
 def images():
     """The images that `make images-check` built."""
+    # Those of a run that was killed.
+    store("rm", "--all")
     found = {}
     try:
         for name in ("ids", "ids-kafka", "ids-spark"):

@@ -95,7 +95,8 @@ class Stage:
         self.commands[name] = (command, environment)
         with (self.directory / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                list(map(str, command)),
+                # However the tests end, what they started ends with them.
+                ["setpriv", "--pdeathsig", "KILL", *map(str, command)],
                 cwd=ROOT,
                 env={"PATH": os.environ["PATH"], "HOME": str(self.directory), **environment},
                 stdin=subprocess.DEVNULL,
