@@ -38,11 +38,9 @@ impl FlowFile {
         Ok(Self { batches, progress })
     }
 
-    /// What rows were skipped so far, in words; `None` where none was.
-    pub fn skipped(&self) -> Option<String> {
-        let Skipped { repeated_headers, empty_rows } = self.batches.reader().skipped();
-        let any = repeated_headers + empty_rows > 0;
-        any.then(|| format!("{repeated_headers} copies of the header and {empty_rows} empty rows are skipped"))
+    /// What rows were skipped so far, if any was.
+    pub fn skipped(&self) -> Option<Skipped> {
+        Some(self.batches.reader().skipped()).filter(|skipped| skipped.any())
     }
 
     /// The next batch; `None` at the end of the file.

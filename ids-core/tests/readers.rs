@@ -266,6 +266,42 @@ fn json_lines_are_described_too() {
 }
 
 #[test]
+fn a_column_that_the_first_json_record_lacks_may_be_in_others() {
+    let record = |omitted: &str| {
+        let keys = headers::VERSION_4.split(',').filter(|key| *key != omitted);
+        let fields = keys.map(|key| match key {
+            "Label" | "Flow ID" | "Src IP" | "Dst IP" | "Timestamp" => format!("\"{key}\":\"x\""),
+            key => format!("\"{key}\":1"),
+        });
+        format!("{{{}}}\n", fields.collect::<Vec<_>>().join(","))
+    };
+    let is_missing = |text: &str| card(text.as_bytes()).schema.missing.contains(&"flow_duration".to_owned());
+    assert!(is_missing(&record("Flow Duration")));
+    assert!(!is_missing(&(record("Flow Duration") + &record(""))));
+}
+
+#[test]
+fn an_empty_field_is_missing_but_where_it_may_name_a_class() {
+    // `label`, the flag beside the class `attack_cat`, is no class.
+    let text = b"proto,attack_cat,label\ntcp,,\n";
+    let records = flows(text, &schema("unsw-nb15"));
+    assert_eq!((records.get(0).label(), records.get(0).text("label")), (Some("Normal"), None));
+}
+
+/// A label that stands for two classes of a model is right for neither.
+#[test]
+fn classes_that_are_spelt_in_two_ways_are_refused() {
+    let mut saved = spark::read(&common::repository().join("models/unsw-nb15-small")).expect("a saved model");
+    let class = saved.classes.as_mut().and_then(|classes| classes.iter_mut().find(|class| *class == "DoS"));
+    *class.expect("a class") = "Backdoors".into();
+    let message = Model::from_spark(saved, None).expect_err("`Backdoor` is there too").to_string();
+    assert!(
+        message.contains("`Backdoor`") && message.contains("`Backdoors`") && message.contains("alias"),
+        "{message}"
+    );
+}
+
+#[test]
 fn what_is_no_file_of_flows_is_refused_with_a_reason() {
     for (text, expected) in [
         (&b""[..], "the file is empty"),
@@ -312,6 +348,9 @@ fn a_model_finds_its_schema_by_its_columns() {
     // What the nearest lacks, not what the first does.
     let message = model_of(&["srv_count", "land", "mood"], "normal").expect_err("no schema has it").to_string();
     assert!(message.contains("schema `nsl-kdd` cannot supply 1 column") && message.contains("mood"), "{message}");
+    assert!(message.contains("`nsl-kdd` is the nearest"), "{message}");
+    let message = model_of(&["Total Fwd Packets", "Init_Win_bytes_forward"], "mood").expect_err("no benign class");
+    assert!(message.to_string().contains("none of its classes"), "{message}");
 }
 
 /// A row of a made-up file, and what it is.
@@ -377,7 +416,7 @@ proptest! {
         prop_assert_eq!(labels.classes.iter().map(|class| class.rows).sum::<u64>(), expected.flows);
     }
 
-    /// No bytes after a header bring the reader down, and every line that says something is a row.
+    /// No bytes after a header bring the reader down; where none is a quote or a CR, every line of them is a row.
     #[test]
     fn any_bytes_are_read(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         // A quote may hide the end of a line, and a lone CR ends one.

@@ -271,8 +271,8 @@ impl DetectorMetrics {
 }
 
 /// What a class is counted as that the model does not know: whoever sends records chooses it, and a metric for each would
-/// have no end.
-pub const OTHER_CLASS: &str = "other";
+/// have no end. In brackets, as no data set calls a class.
+pub const OTHER_CLASS: &str = "(other)";
 
 /// The counts of one batch.
 #[derive(Debug, Default)]

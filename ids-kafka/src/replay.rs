@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use ids_core::decode::{FlowReader, Read};
+use ids_core::decode::{FlowReader, Read, Skipped};
 use ids_core::{FlowRecords, RecordError, Schema};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -47,13 +47,23 @@ pub struct Flow {
     pub label: Option<Arc<str>>,
 }
 
-/// Reads all flows of a file, CSV or JSON lines, and what is wrong with the rows that are none; errors
-/// speak of the file as `path`.
+/// What is in a file of flows.
+#[derive(Debug, Clone)]
+pub struct FlowFile {
+    /// Its flows.
+    pub flows: Vec<Flow>,
+    /// What is wrong with the rows that are none.
+    pub bad: Vec<RecordError>,
+    /// Rows that are neither.
+    pub skipped: Skipped,
+}
+
+/// Reads all rows of a file, CSV or JSON lines; errors speak of it as `path`.
 ///
 /// # Errors
 /// [`ids_core::Error`] where it cannot be read or its header cannot be used; [`Error::Config`] where no
 /// row is a flow.
-pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Result<(Vec<Flow>, Vec<RecordError>)> {
+pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Result<FlowFile> {
     let mut reader = FlowReader::new(input, path, Arc::clone(schema), &[])?;
     let mut records = FlowRecords::new(Arc::clone(schema));
     let mut flows = Vec::new();
@@ -81,7 +91,7 @@ pub fn read_flows(input: impl BufRead, path: &Path, schema: &Arc<Schema>) -> Res
         let first = bad.first().map(|error| format!("; the first row: {error}")).unwrap_or_default();
         return Err(Error::Config(format!("{}: there are no flows to replay{first}", path.display())));
     }
-    Ok((flows, bad))
+    Ok(FlowFile { flows, bad, skipped: reader.skipped() })
 }
 
 /// What Kafka acknowledged of a record.

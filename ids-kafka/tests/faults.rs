@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ids_core::{Model, Schema};
 use ids_kafka::read::read_all;
-use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::replay::{FlowFile, Limit, read_flows};
 use ids_kafka::{
     Delivery, Detector, DetectorConfig, DetectorMetrics, EmbeddedKafka, Error, Load, MOST_OPEN_RECORDS, Replay,
     ReplayConfig, Shutdown, Topics,
@@ -31,7 +31,7 @@ fn model() -> Arc<Model> {
 fn fill(kafka: &EmbeddedKafka, n: u64) {
     let path = repository().join("testdata/synthetic-unsw-nb15.csv");
     let input = std::io::BufReader::new(std::fs::File::open(&path).expect("flows"));
-    let (flows, _) = read_flows(input, &path, &Arc::new(Schema::unsw_nb15())).expect("reads");
+    let FlowFile { flows, .. } = read_flows(input, &path, &Arc::new(Schema::unsw_nb15())).expect("reads");
     let load = Load { rate: "1000000".parse().expect("a rate"), ..Load::default() };
     let config = ReplayConfig { load, ..ReplayConfig::new(kafka.connection(), "demo") };
     let replay = Replay::new(config, flows, |_| ()).expect("a replay");

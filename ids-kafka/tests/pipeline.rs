@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use ids_core::{AlertPolicy, Model, Schema};
 use ids_kafka::recon::Books;
-use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::replay::{FlowFile, Limit, read_flows};
 use ids_kafka::tally::Tally;
 use ids_kafka::{
     Connection, Detector, DetectorConfig, EmbeddedKafka, Error, Load, OTHER_CLASS, Replay, ReplayConfig, Shutdown,
@@ -40,7 +40,7 @@ fn model() -> Arc<Model> {
 fn flows() -> Vec<ids_kafka::Flow> {
     let path = repository().join("testdata/synthetic-unsw-nb15.csv");
     let input = std::io::BufReader::new(std::fs::File::open(&path).expect("flows"));
-    let (flows, bad) = read_flows(input, &path, &Arc::new(Schema::unsw_nb15())).expect("reads");
+    let FlowFile { flows, bad, .. } = read_flows(input, &path, &Arc::new(Schema::unsw_nb15())).expect("reads");
     assert!(bad.is_empty());
     flows
 }

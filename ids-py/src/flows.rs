@@ -1,10 +1,12 @@
 //! `Flows`: the flows of a file and what is wrong with its other rows.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float64Array, RecordBatch, RecordBatchOptions, StringArray};
 use arrow_schema::{Field, Schema as ArrowSchema};
+use ids_core::decode::Skipped;
 use ids_core::rows::Slot;
 use ids_core::{FlowRecords, Schema as CoreSchema};
 use numpy::PyArray1;
@@ -16,7 +18,7 @@ use crate::errors::{self, IdsError};
 use crate::fault::{Fault, Reason};
 use crate::input;
 use crate::schema::{self, Schema};
-use crate::scores::stream;
+use crate::scores::{self, stream};
 use crate::watch::Watch;
 
 /// The flows of a file. A table for whatever takes Arrow, and input for a model.
@@ -27,6 +29,7 @@ pub(crate) struct Flows {
     bad: Vec<Reason>,
     /// Positions in the schema of the columns that the file has.
     given: Vec<usize>,
+    skipped: Skipped,
 }
 
 impl Flows {
@@ -101,6 +104,12 @@ impl Flows {
             Reason::Unscored(_) => Fault::new(0, reason),
         };
         self.bad.iter().map(of).collect()
+    }
+
+    /// Rows of the file that are neither: `repeated_headers`, `empty_rows`.
+    #[getter]
+    fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        scores::skipped(self.skipped)
     }
 
     fn __len__(&self) -> usize {
@@ -180,5 +189,11 @@ pub(crate) fn read_flows(py: Python<'_>, path: PathBuf, schema: Option<&Bound<'_
     watch.finish()?;
     let collected = collected.map_err(errors::core)?;
     let bad = collected.bad.into_iter().map(Reason::Undecodable).collect();
-    Ok(Flows { records: collected.records, rows: collected.rows, bad, given: collected.given })
+    Ok(Flows {
+        records: collected.records,
+        rows: collected.rows,
+        bad,
+        given: collected.given,
+        skipped: collected.skipped,
+    })
 }

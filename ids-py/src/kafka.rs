@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use ids_kafka::config::{BurstCap, BurstPower, Fraction, Rate};
-use ids_kafka::replay::{self, Limit};
+use ids_kafka::replay::{self, FlowFile, Limit};
 use ids_kafka::{Connection, Delivery, DetectorConfig, Flow, Load, ReplayConfig, Shutdown, Tail, Topics};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
@@ -143,7 +143,7 @@ fn flows_of(data: &Bound<'_, PyAny>) -> PyResult<Vec<Flow>> {
         replay::read_flows(file, &path, &schema).map_err(errors::kafka)
     });
     watch.finish()?;
-    let (flows, bad) = read?;
+    let FlowFile { flows, bad, .. } = read?;
     match bad.first() {
         None => Ok(flows),
         Some(first) => Err(errors::DecodeError::new_err(format!(

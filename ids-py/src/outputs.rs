@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
+use ids_core::decode::Skipped;
 use ids_core::{FlowRecords, Model, RecordError, Score, Scores};
 
 use crate::fault::Reason;
@@ -68,6 +69,8 @@ pub(crate) struct Outputs {
     pub(crate) labels: Vec<i32>,
     /// The rows without score, in order.
     pub(crate) faults: Vec<(usize, Reason)>,
+    /// Rows of a file that are no rows of the input.
+    pub(crate) skipped: Skipped,
 }
 
 /// The outputs of some rows that follow each other.

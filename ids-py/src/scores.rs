@@ -1,5 +1,6 @@
 //! `Scores`: all outputs of a batch, and what became of each row; as NumPy arrays or through Arrow.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow_array::{
@@ -7,6 +8,7 @@ use arrow_array::{
 };
 use arrow_buffer::NullBuffer;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema};
+use ids_core::decode::Skipped;
 use numpy::{PyArray1, PyArrayMethods};
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyTuple};
@@ -144,6 +146,12 @@ impl Scores {
         self.outputs.faults.iter().map(|(row, reason)| Fault::new(*row as u64, reason)).collect()
     }
 
+    /// Rows of a file that are no rows here: `repeated_headers`, `empty_rows`.
+    #[getter]
+    fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        skipped(self.outputs.skipped)
+    }
+
     fn __len__(&self) -> usize {
         self.outputs.n_rows
     }
@@ -162,6 +170,11 @@ impl Scores {
         let (n_rows, n_faults) = (self.outputs.n_rows, self.outputs.faults.len());
         format!("Scores({n_rows} rows: {} scored, {n_faults} without a score)", n_rows - n_faults)
     }
+}
+
+/// What was skipped of a file, as a dict.
+pub(crate) fn skipped(of: Skipped) -> BTreeMap<&'static str, u64> {
+    BTreeMap::from([("repeated_headers", of.repeated_headers), ("empty_rows", of.empty_rows)])
 }
 
 /// A batch as an Arrow stream.

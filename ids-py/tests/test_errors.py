@@ -246,7 +246,7 @@ def test_bad_lines_of_a_file(model, tmp_path):
     bad = lines[3].split(",")
     bad[1] = "fast"
     path = tmp_path / "flows.csv"
-    path.write_text("\n".join([lines[0], lines[1], "1,2,3", lines[2], ",".join(bad), lines[4]]) + "\n")
+    path.write_text("\n".join([lines[0], lines[1], "1,2,3", lines[2], lines[0], ",".join(bad), lines[4]]) + "\n")
     scores = model.score(path)
     assert [(f.row, f.kind, f.column) for f in scores.faults] == [
         (1, "row_too_short", None),
@@ -255,6 +255,8 @@ def test_bad_lines_of_a_file(model, tmp_path):
     flows = ids_py.read_flows(path)
     assert len(flows) == 3 and flows.rows.tolist() == [0, 2, 4]
     assert [(f.row, f.kind) for f in flows.rejected] == [(1, "row_too_short"), (3, "wrong_type")]
+    assert flows.skipped == scores.skipped == {"repeated_headers": 1, "empty_rows": 0}
+    assert model.score({name: [0] for name in model.inputs}).skipped["repeated_headers"] == 0
     with pytest.raises(SchemaMismatch, match="names no column"):
         ids_py.read_flows(ROOT / "README.md")
     lacking = tmp_path / "lacking.csv"

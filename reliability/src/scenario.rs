@@ -336,7 +336,7 @@ pub(crate) fn repository() -> PathBuf {
 pub(crate) fn synthetic_flows() -> Result<Vec<Flow>> {
     let path = repository().join("testdata/synthetic-unsw-nb15.csv");
     let file = BufReader::new(std::fs::File::open(&path).context("the synthetic flows")?);
-    Ok(read_flows(file, &path, &Arc::new(Schema::unsw_nb15()))?.0)
+    Ok(read_flows(file, &path, &Arc::new(Schema::unsw_nb15()))?.flows)
 }
 
 /// What `ask` answers, once brokers that went away are back.

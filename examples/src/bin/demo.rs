@@ -15,7 +15,7 @@ use ids_examples::load_model;
 use ids_examples::monitor::Monitor;
 use ids_examples::observer::{Ledger, observe};
 use ids_examples::report::Report;
-use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::replay::{FlowFile, Limit, read_flows};
 use ids_kafka::{Detector, DetectorConfig, EmbeddedKafka, Load, Replay, ReplayConfig, Shutdown, Topics};
 
 const BROKERS: i32 = 3;
@@ -62,9 +62,12 @@ fn run(cli: &Cli) -> Result<Report> {
     let model = Arc::new(load_model(&cli.model, None)?);
     let path = cli.flows.as_deref().unwrap_or(Path::new(SYNTHETIC_FLOWS));
     let file = File::open(path).with_context(|| format!("cannot open the flows {}", path.display()))?;
-    let (flows, bad) = read_flows(BufReader::new(file), path, model.schema())?;
+    let FlowFile { flows, bad, skipped } = read_flows(BufReader::new(file), path, model.schema())?;
     if let Some(first) = bad.first() {
         eprintln!("warning: {} rows are no flows and are left out; the first: {first}", bad.len());
+    }
+    if skipped.any() {
+        eprintln!("{skipped}");
     }
     let (forest, n_flows) = (model.forest(), flows.len());
     let nature = if cli.flows.is_none() { "SYNTHETIC flows, made by testdata/synthesize.py" } else { "flows" };

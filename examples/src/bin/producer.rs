@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 use ids_core::Schema;
 use ids_kafka::logs::Logs;
-use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::replay::{FlowFile, Limit, read_flows};
 use ids_kafka::{Receipt, Replay, ReplayConfig, ReplayMetrics, Shutdown, admin, config_file};
 
 /// How often the counts are logged.
@@ -63,9 +63,12 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<()> {
     let schema = Arc::new(Schema::named(&cli.schema)?);
     let file = File::open(&cli.flows).with_context(|| format!("cannot open {}", cli.flows.display()))?;
-    let (flows, bad) = read_flows(BufReader::new(file), &cli.flows, &schema)?;
+    let FlowFile { flows, bad, skipped } = read_flows(BufReader::new(file), &cli.flows, &schema)?;
     if let Some(first) = bad.first() {
         tracing::warn!(rows = bad.len(), first = %first, "rows are no flows and are left out");
+    }
+    if skipped.any() {
+        tracing::info!("{skipped}");
     }
     let (topic, rate, n_flows) = (cli.replay.topic.clone(), cli.replay.load.rate, flows.len());
     let shutdown = Shutdown::new();

@@ -148,7 +148,7 @@ pub fn describe(input: impl std::io::Read, source: &str, schema: Option<Schema>)
     }
     let start = input::first_line(&mut buffered).map_err(failed)?.ok_or_else(|| refused("the file is empty"))?;
     let names = columns_of(start.line());
-    let (is_given, recognised) = match (schema, &names) {
+    let (is_given, mut recognised) = match (schema, &names) {
         (Some(schema), names) => {
             let chosen = Candidate::new(schema, names.as_deref().unwrap_or_default());
             (true, Recognised { chosen, others: Vec::new() })
@@ -170,6 +170,9 @@ pub fn describe(input: impl std::io::Read, source: &str, schema: Option<Schema>)
     let (columns, given) = (reader.columns().cloned(), reader.given());
     let (skipped, n_recoded) = (reader.skipped(), reader.n_recoded());
     drop(reader);
+    // A column that the first JSON record does not have may be in others.
+    let is_there = |name: &String| schema.position(name).is_some_and(|position| given.contains(&position));
+    recognised.chosen.missing.retain(|name| !is_there(name));
 
     let rows = RowCounts {
         read: read.n_flows + read.n_rejected + skipped.repeated_headers + skipped.empty_rows,
@@ -211,31 +214,24 @@ struct Collected {
 }
 
 fn read_all<R: BufRead>(reader: &mut FlowReader<R>, schema: &Arc<Schema>) -> Result<Collected> {
-    /// Flows that are held at a time.
-    const BATCH: usize = 256;
     let mut tallies: Vec<_> = schema.columns().iter().map(|column| Tally::new(column.kind)).collect();
     let mut records = FlowRecords::new(Arc::clone(schema));
     let mut rejected: BTreeMap<(&'static str, Option<String>), Rejected> = BTreeMap::new();
-    let (mut n_flows, mut n_rejected, mut is_at_end) = (0, 0, false);
-    while !is_at_end {
+    let (mut n_flows, mut n_rejected) = (0, 0);
+    loop {
+        // One at a time: rows may be long.
         records.clear();
-        while records.len() < BATCH {
-            match reader.read(&mut records)? {
-                Read::End => {
-                    is_at_end = true;
-                    break;
-                }
-                Read::Flow => {}
-                Read::Bad(error) => {
-                    n_rejected += 1;
-                    reject(&mut rejected, &error, reader.line());
+        match reader.read(&mut records)? {
+            Read::End => break,
+            Read::Flow => {
+                n_flows += 1;
+                for (position, tally) in tallies.iter_mut().enumerate() {
+                    tally.count(records.get(0).row(), schema.slot(position));
                 }
             }
-        }
-        n_flows += records.len() as u64;
-        for record in records.iter() {
-            for (position, tally) in tallies.iter_mut().enumerate() {
-                tally.count(record.row(), schema.slot(position));
+            Read::Bad(error) => {
+                n_rejected += 1;
+                reject(&mut rejected, &error, reader.line());
             }
         }
     }

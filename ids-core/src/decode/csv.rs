@@ -14,7 +14,7 @@ use super::{CsvColumns, Fault, Read, RecordError, RecordErrorKind, RowRules, Ski
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
-use crate::schema::{ColumnKind, Schema};
+use crate::schema::Schema;
 
 /// Decodes CSV rows, one per message, into a batch.
 #[derive(Debug, Clone)]
@@ -237,8 +237,8 @@ fn value(
                 row.set_number(slot, value);
             }
         }
-        // An empty label may stand for a class; that is for the schema to say.
-        Slot::Text(_) if text.is_empty() && rules.kind(position) != ColumnKind::Label => {}
+        // An empty class may stand for one; that is for the schema to say.
+        Slot::Text(_) if text.is_empty() && !rules.is_class(position) => {}
         Slot::Text(_) if text.contains('\0') => {
             return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(text.as_bytes()) });
         }

@@ -229,6 +229,8 @@ pub(crate) struct RowRules {
     /// Positions of columns that must be present.
     required: Vec<usize>,
     derivations: Vec<BoundDerivation>,
+    /// The column that holds the class of a flow.
+    class: Option<usize>,
     /// Which columns the current record has given, by position.
     seen: Vec<bool>,
     /// Which columns any record so far has given.
@@ -309,8 +311,9 @@ impl RowRules {
             })
             .collect();
         required.retain(|&position| columns[position].derive.is_none() && !columns[position].optional);
+        let class = schema.labels().and_then(|labels| schema.position(&labels.column));
         let (seen, given) = (vec![false; columns.len()], vec![false; columns.len()]);
-        Ok(Self { schema, required, derivations, seen, given })
+        Ok(Self { schema, required, derivations, class, seen, given })
     }
 
     fn start(&mut self) {
@@ -410,5 +413,10 @@ impl RowRules {
 
     fn kind(&self, position: usize) -> ColumnKind {
         self.schema.columns()[position].kind
+    }
+
+    /// Whether the column at `position` holds the class of a flow.
+    fn is_class(&self, position: usize) -> bool {
+        self.class == Some(position)
     }
 }

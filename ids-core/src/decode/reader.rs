@@ -1,5 +1,6 @@
 //! Files of flows: CSV or JSON lines, told apart by their first byte.
 
+use std::fmt;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -30,6 +31,20 @@ pub struct Skipped {
     pub empty_rows: u64,
 }
 
+impl Skipped {
+    /// Whether any row was skipped.
+    pub fn any(self) -> bool {
+        self != Self::default()
+    }
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { repeated_headers, empty_rows } = self;
+        write!(f, "{repeated_headers} copies of the header and {empty_rows} empty rows are skipped")
+    }
+}
+
 /// Reads the flows of a file one after the other: JSON lines if it starts with `{`, else CSV.
 #[derive(Debug)]
 pub struct FlowReader<R>(Format<R>);
@@ -37,7 +52,7 @@ pub struct FlowReader<R>(Format<R>);
 #[derive(Debug)]
 enum Format<R> {
     Csv(Box<CsvReader<R>>),
-    Json(JsonLines<R>),
+    Json(Box<JsonLines<R>>),
 }
 
 #[derive(Debug)]
@@ -64,7 +79,7 @@ impl<R: BufRead> FlowReader<R> {
             let n_bom = first.len() - text.len();
             input.consume(n_bom);
             let decoder = JsonDecoder::new(schema, inputs)?;
-            Format::Json(JsonLines { input, path, decoder, line: Vec::new(), n_lines: 0 })
+            Format::Json(Box::new(JsonLines { input, path, decoder, line: Vec::new(), n_lines: 0 }))
         } else {
             Format::Csv(Box::new(CsvReader::new(input, path, schema, inputs)?))
         }))

@@ -95,7 +95,7 @@ impl Model {
         for schema in Schema::built_in() {
             match Pipeline::with_features(saved.stages.clone(), &features, schema.fields()) {
                 Ok(_) => fitting.push(schema),
-                Err(error) => refusals.push(error),
+                Err(error) => refusals.push((n_missing(&error), schema, error)),
             }
         }
         if fitting.len() > 1 {
@@ -108,8 +108,19 @@ impl Model {
         }
         match fitting.pop() {
             Some(schema) => Self::bind(saved, schema),
-            // What the nearest schema lacks; or what is wrong with the stages themselves.
-            None => Err(refusals.into_iter().min_by_key(n_missing).expect("there are built-in schemas")),
+            None => {
+                let nearest = refusals.into_iter().min_by_key(|&(n_missing, ..)| n_missing.unwrap_or(usize::MAX));
+                match nearest.expect("there are built-in schemas") {
+                    // What is wrong with its stages, whatever the schema.
+                    (None, _, error) => Err(error),
+                    (Some(_), schema, error) => Err(Error::Model {
+                        detail: format!(
+                            "no built-in schema has its columns: {error}; `{}` is the nearest, and if it is of other data, say which schema it was trained on (a name, or a file as in docs/schema-file.md)",
+                            schema.name()
+                        ),
+                    }),
+                }
+            }
         }
     }
 
@@ -155,6 +166,19 @@ impl Model {
         let Some(labels) = schema.labels() else {
             return wrong(format!("schema `{}` does not say which class is benign", schema.name()));
         };
+        let names: Vec<String> = classes.iter().map(|class| labels.class(class).unwrap_or(class).to_owned()).collect();
+        // A label of a flow would be of both, and what is right could not be told.
+        if let Some((first, second)) =
+            (1..names.len()).find_map(|i| Some((names[..i].iter().position(|name| *name == names[i])?, i)))
+        {
+            return wrong(format!(
+                "its classes `{}` and `{}` are one in schema `{}`, `{}`: train it on labels that are spelt one way, or take a copy of the schema without that alias",
+                classes[first],
+                classes[second],
+                schema.name(),
+                names[first]
+            ));
+        }
         // As the schema spells it, or as the flows did that the model was trained on.
         let exact = classes.iter().position(|class| *class == labels.benign);
         let alias = || classes.iter().position(|class| labels.class(class) == Some(&labels.benign));
@@ -168,7 +192,7 @@ impl Model {
         };
         Ok(Self {
             predictor: Arc::new(predictor),
-            labels: classes.iter().map(|class| labels.class(class).unwrap_or(class).to_owned()).collect(),
+            labels: names.into(),
             classes: classes.into(),
             benign,
             columns,
@@ -264,11 +288,11 @@ impl Model {
     }
 }
 
-/// How many columns the error says are missing.
-fn n_missing(error: &Error) -> usize {
+/// How many columns the error says are missing, if it says that.
+fn n_missing(error: &Error) -> Option<usize> {
     match error {
-        Error::MissingColumns { columns, .. } => columns.len(),
-        _ => 0,
+        Error::MissingColumns { columns, .. } => Some(columns.len()),
+        _ => None,
     }
 }
 

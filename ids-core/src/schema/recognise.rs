@@ -20,6 +20,8 @@ pub struct Candidate {
     pub layout: Option<String>,
     /// Why the source is of another data set, although names are known.
     pub foreign: Option<String>,
+    /// How often a known column of the source stands before one that it follows in the schema.
+    pub n_out_of_order: usize,
 }
 
 /// The schema of a source, and the others that knew some of its columns.
@@ -44,19 +46,23 @@ impl Candidate {
             None => names.iter().map(|name| name.as_ref().trim()).collect(),
         };
         let mut is_given = vec![false; schema.columns().len()];
-        let mut unknown = Vec::new();
+        let (mut unknown, mut positions) = (Vec::new(), Vec::new());
         for &name in &names {
             match schema.position(name) {
-                Some(position) => is_given[position] = true,
+                Some(position) => {
+                    is_given[position] = true;
+                    positions.push(position);
+                }
                 None => unknown.push(name.to_owned()),
             }
         }
+        let n_out_of_order = positions.windows(2).filter(|pair| pair[0] > pair[1]).count();
         let foreign = names.iter().find_map(|name| schema.foreign(name).map(|why| format!("`{name}`: {why}")));
         let inputs = schema.fields().iter().zip(schema.columns()).zip(is_given);
         let inputs: Vec<_> = inputs.filter(|((field, column), _)| field.is_input && column.derive.is_none()).collect();
         let missing = inputs.iter().filter(|(_, given)| !given).map(|((field, _), _)| field.name.clone()).collect();
         let n_inputs = inputs.len();
-        Self { n_known: n_names - unknown.len(), unknown, missing, n_inputs, layout, foreign, schema }
+        Self { n_known: n_names - unknown.len(), unknown, missing, n_inputs, layout, foreign, n_out_of_order, schema }
     }
 
     /// Whether the source is one of the schema's: it knows at least half of the columns, at least half of those that
@@ -89,6 +95,14 @@ pub fn recognise<S: AsRef<str>>(names: &[S], source_name: &str) -> Result<Recogn
             refused(format!(
                 "schemas `{a}` and `{b}` both know {} of its columns, and mean other things",
                 second.n_known
+            ))
+        }
+        // Early versions of a meter may write another's name for a column, but not in its order.
+        [first, second, ..] if first.fits() && second.is_near() && second.n_out_of_order < first.n_out_of_order => {
+            let (a, b) = (first.schema.name(), second.schema.name());
+            refused(format!(
+                "its columns stand in the order of schema `{b}`, which refuses the column {}; `{a}` knows them too, and means other things",
+                second.foreign.as_deref().unwrap_or_default()
             ))
         }
         [first, ..] if first.fits() => {
@@ -170,7 +184,12 @@ mod tests {
         let with_id: Vec<_> = without.iter().cloned().chain(["id".into()]).collect();
         assert!(refused(&with_id).contains("both know 82"), "a column more tells nothing");
 
-        let java: Vec<_> = without.into_iter().chain(["cwe_flag_count".into()]).collect();
+        let early: Vec<_> = without.into_iter().chain(["cwe_flag_count".into()]).collect();
+        let message = refused(&early);
+        assert!(message.contains("order of schema `cicflowmeter-python`, which refuses the column `cwe_flag_count`"));
+        let mut java = early;
+        let schema = Schema::named("cicflowmeter").expect("built in");
+        java.sort_by_key(|name| schema.position(name));
         assert_eq!(recognise(&java, "test").expect("recognised").chosen.schema.name(), "cicflowmeter");
     }
 

@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use ids_core::decode::{FlowBatches, FlowReader, Read};
+use ids_core::decode::{FlowBatches, FlowReader, Read, Skipped};
 use ids_core::{Error, FlowRecords, Model, RecordError, Schema};
 use pyo3::PyResult;
 
@@ -125,6 +125,7 @@ pub(crate) fn score(
         }
         outputs.score(model, &RecordRows::new(&records, &bad), wanted, n_threads, watch);
     }
+    outputs.skipped = reader.skipped();
     let label = schema.labels().and_then(|labels| schema.position(&labels.column));
     match label {
         Some(label) if wanted.labels && !reader.given().contains(&label) => {
@@ -140,6 +141,7 @@ pub(crate) struct Collected {
     pub(crate) rows: Vec<u64>,
     pub(crate) bad: Vec<RecordError>,
     pub(crate) given: Vec<usize>,
+    pub(crate) skipped: Skipped,
 }
 
 /// Reads a file whole.
@@ -159,5 +161,5 @@ pub(crate) fn collect(
             Read::Bad(error) => bad.push(error),
         }
     }
-    Ok(Collected { records, rows, bad, given: reader.given() })
+    Ok(Collected { records, rows, bad, given: reader.given(), skipped: reader.skipped() })
 }

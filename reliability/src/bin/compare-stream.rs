@@ -14,7 +14,7 @@ use clap::Parser;
 use ids_core::Schema;
 use ids_kafka::config::{Fraction, Rate};
 use ids_kafka::recon::Place;
-use ids_kafka::replay::{Limit, read_flows};
+use ids_kafka::replay::{FlowFile, Limit, read_flows};
 use ids_kafka::{Connection, Flow, Load, Replay, ReplayConfig, Shutdown, Topics};
 use ids_reliability::cluster::{Cluster, Options, Shape};
 use ids_reliability::engine::{self, Engine, Job, Usage};
@@ -355,7 +355,7 @@ fn flows() -> Result<Vec<Flow>> {
         None => ("testdata/synthetic-unsw-nb15.csv".into(), "synthetic flows (IDS_DATA has no real ones)"),
     };
     let file = std::fs::File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-    let (flows, bad) = read_flows(BufReader::new(file), &path, &Arc::new(Schema::unsw_nb15()))?;
+    let FlowFile { flows, bad, .. } = read_flows(BufReader::new(file), &path, &Arc::new(Schema::unsw_nb15()))?;
     ensure!(bad.is_empty(), "{} rows of {} are no flows", bad.len(), path.display());
     eprintln!("{} {what}", flows.len());
     Ok(flows)
