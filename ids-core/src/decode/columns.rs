@@ -67,10 +67,11 @@ impl ColumnDecoder {
     pub fn numbers(&mut self, position: usize, values: impl Iterator<Item = Option<f64>>, records: &mut FlowRecords) {
         let Slot::Number(slot) = self.rules.schema.slot(position) else { panic!("column {position} holds no numbers") };
         records.rows_mut().fill_numbers(slot, values);
-        if self.rules.kind(position) == ColumnKind::Integer {
+        let place = self.rules.place(position);
+        if place.kind == ColumnKind::Integer {
             let rows = records.as_ref().iter().map(|row| row.number(slot));
             let wrong = rows.enumerate().filter_map(|(row, value)| Some((row, position, value?)));
-            self.faults.extend(wrong.filter(|&(_, _, value)| !self.rules.takes(position, value)));
+            self.faults.extend(wrong.filter(|&(_, _, value)| !place.takes(value)));
         }
     }
 

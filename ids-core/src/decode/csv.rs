@@ -10,7 +10,7 @@ use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{CsvColumns, Fault, Read, RecordError, RecordErrorKind, RowRules, Skipped, excerpt};
+use super::{CsvColumns, Fault, Place, Read, RecordError, RecordErrorKind, RowRules, Skipped, excerpt};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
 use crate::rows::{NewRow, Slot};
@@ -157,6 +157,8 @@ impl<R: BufRead> CsvReader<R> {
 struct RowDecoder {
     rules: RowRules,
     columns: CsvColumns,
+    /// Per field of a row.
+    places: Vec<Option<Place>>,
     n_recoded: u64,
 }
 
@@ -166,7 +168,8 @@ impl RowDecoder {
         // Every row has the same columns, so what is absent is absent from all: said once, before the first.
         rules.see_all(columns.positions().iter().flatten().copied(), columns.source())?;
         rules.given.clone_from(&rules.seen);
-        Ok(Self { rules, columns, n_recoded: 0 })
+        let places = columns.positions().iter().map(|position| position.map(|position| rules.place(position)));
+        Ok(Self { places: places.collect(), rules, columns, n_recoded: 0 })
     }
 
     fn decode(
@@ -186,27 +189,26 @@ impl RowDecoder {
     }
 
     fn fill(&mut self, fields: &Fields, row: &mut NewRow<'_>) -> std::result::Result<(), Fault> {
-        let positions = self.columns.positions();
-        let (expected, found) = (positions.len(), fields.spans.len());
+        let (expected, found) = (self.places.len(), fields.spans.len());
         if found < expected {
             return Err(Fault::whole(RecordErrorKind::RowTooShort { expected, found }));
         }
         if found > expected {
             return Err(Fault::at(fields.spans[expected].offset, RecordErrorKind::RowTooLong { expected }));
         }
-        for (position, (offset, field)) in positions.iter().zip(fields.iter()) {
-            if let Some(position) = *position {
-                let place = |kind| Fault::at(offset, kind).in_column(position);
+        for (place, (offset, field)) in self.places.iter().zip(fields.iter()) {
+            if let Some(place) = *place {
+                let at_fault = |kind| Fault::at(offset, kind).in_column(place.position);
                 let decoded;
                 let text = match std::str::from_utf8(field) {
                     Ok(text) => text,
                     Err(_) => {
-                        decoded = recoded(&self.rules, field).map_err(place)?;
+                        decoded = recoded(&self.rules, field).map_err(at_fault)?;
                         self.n_recoded += 1;
                         &decoded
                     }
                 };
-                value(&self.rules, position, text, row).map_err(place)?;
+                value(place, text, row).map_err(at_fault)?;
             }
         }
         self.rules.finish(row)
@@ -220,25 +222,20 @@ fn recoded(rules: &RowRules, field: &[u8]) -> std::result::Result<String, Record
     Ok(encoding.decode(field))
 }
 
-fn value(
-    rules: &RowRules,
-    position: usize,
-    text: &str,
-    row: &mut NewRow<'_>,
-) -> std::result::Result<(), RecordErrorKind> {
-    match rules.schema.slot(position) {
+fn value(place: Place, text: &str, row: &mut NewRow<'_>) -> std::result::Result<(), RecordErrorKind> {
+    match place.slot {
         Slot::Number(slot) => {
             let text = text.trim_ascii();
             if !text.is_empty() {
                 let value = number(text)?;
-                if !rules.takes(position, value) {
+                if !place.takes(value) {
                     return Err(RowRules::no_integer(text));
                 }
                 row.set_number(slot, value);
             }
         }
         // An empty class may stand for one; that is for the schema to say.
-        Slot::Text(_) if text.is_empty() && !rules.is_class(position) => {}
+        Slot::Text(_) if text.is_empty() && !place.is_class => {}
         Slot::Text(_) if text.contains('\0') => {
             return Err(RecordErrorKind::Unexpected { expected: "text", found: excerpt(text.as_bytes()) });
         }

@@ -222,6 +222,26 @@ impl Named {
     }
 }
 
+/// A column, as decoders need it at every value.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    /// Its position in the schema.
+    position: usize,
+    slot: Slot,
+    kind: ColumnKind,
+    /// Whether it holds the class of a flow.
+    is_class: bool,
+}
+
+impl Place {
+    /// Whether `value` may stand there: in a column of integers only what a double holds as exactly one whole number.
+    #[inline]
+    fn takes(self, value: f64) -> bool {
+        const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
+        self.kind != ColumnKind::Integer || (value.fract() == 0.0 && value.abs() <= MOST)
+    }
+}
+
 /// What a record must hold, and how to complete it: the rules that do not depend on the format.
 #[derive(Debug, Clone)]
 pub(crate) struct RowRules {
@@ -399,24 +419,14 @@ impl RowRules {
         RecordError { record, column, offset: fault.offset, kind: fault.kind }
     }
 
-    /// Whether `value` may stand in the column at `position`: in one of integers only what a double holds
-    /// as exactly one whole number.
-    fn takes(&self, position: usize, value: f64) -> bool {
-        const MOST: f64 = 9_007_199_254_740_992.0; // 2^53
-        self.kind(position) != ColumnKind::Integer || (value.fract() == 0.0 && value.abs() <= MOST)
-    }
-
     #[cold]
     fn no_integer(text: &str) -> RecordErrorKind {
         RecordErrorKind::WrongType { expected: "a whole number up to 2^53", found: excerpt(text.as_bytes()) }
     }
 
-    fn kind(&self, position: usize) -> ColumnKind {
-        self.schema.columns()[position].kind
-    }
-
-    /// Whether the column at `position` holds the class of a flow.
-    fn is_class(&self, position: usize) -> bool {
-        self.class == Some(position)
+    /// What there is to know of the column at `position` to read its values.
+    fn place(&self, position: usize) -> Place {
+        let kind = self.schema.columns()[position].kind;
+        Place { position, slot: self.schema.slot(position), kind, is_class: self.class == Some(position) }
     }
 }

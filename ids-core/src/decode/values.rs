@@ -87,10 +87,11 @@ impl NewRecord<'_> {
             return Ok(());
         }
         let wrong = |expected, found: String| Err(RecordErrorKind::WrongType { expected, found });
-        match (self.rules.schema.slot(position), value) {
+        let place = self.rules.place(position);
+        match (place.slot, value) {
             (_, Value::Missing) => {}
             (Slot::Number(slot), Value::Number(value)) => {
-                if !self.rules.takes(position, value) {
+                if !place.takes(value) {
                     return Err(RowRules::no_integer(&value.to_string()));
                 }
                 self.row.set_number(slot, value);
