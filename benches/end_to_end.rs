@@ -1,99 +1,79 @@
-//! How many flows a second does one core decode, make into feature vectors, and score?
+//! How many flows a second does one core take from bytes to verdicts, and how many rows does a forest score?
 //!
-//! `score` starts from decoded records and ends with probabilities and classes: the fitted pipeline
-//! and the forest, batch by batch of 1,024 as the detector runs them. `engine` is the forest alone (docs/engine.md), by ranks
-//! and by doubles, `reference` the obvious scorer of the same rows. `decode_json` makes records from messages.
+//! `JSON to scores` and `CSV to scores` decode, run the pipeline and the forest, batch by batch, as the detector and
+//! `ids score` do. `forest` is the engine alone (docs/engine.md), row by row and in batches; `by doubles` is its fall-back, and
+//! `reference` the obvious scorer.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
+use std::fs;
 use std::sync::Arc;
 
-use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use ids_benches::{flows, model};
-use ids_core::decode::JsonDecoder;
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use ids_benches::{BATCH, Subject, decode, decoder, messages, model, synthetic_flows};
+use ids_core::decode::FlowBatches;
 use ids_core::forest::{Engine, Isa, Ways, reference};
-use ids_core::{FlowRecords, Model, Scores};
+use ids_core::{FlowRecords, Scores};
 
-const MODELS: [&str; 2] = ["unsw-nb15-small", "unsw-nb15"];
-const BATCH: usize = 1_024;
-
-/// The messages of all flows.
-fn messages(model: &Model) -> Vec<String> {
-    flows(model).iter().map(|flow| flow.to_json()).collect()
-}
-
-/// Decoded batches of the messages.
-fn batches(model: &Model, messages: &[String]) -> Vec<FlowRecords> {
-    let mut decoder = JsonDecoder::new(Arc::clone(model.schema()), model.inputs()).expect("a decoder");
-    let decode = |chunk: &[String]| {
-        let mut records = FlowRecords::new(Arc::clone(model.schema()));
-        for message in chunk {
-            decoder.decode(0, message.as_bytes(), &mut records).expect("a good message");
-        }
-        records
-    };
-    messages.chunks(BATCH).map(decode).collect()
-}
-
-fn decode(criterion: &mut Criterion) {
-    let model = model("unsw-nb15-small");
-    let messages = messages(&model);
-    let mut decoder = JsonDecoder::new(Arc::clone(model.schema()), model.inputs()).expect("a decoder");
-    let mut records = FlowRecords::new(Arc::clone(model.schema()));
-    let mut group = criterion.benchmark_group("decode_json");
-    group.throughput(Throughput::Elements(messages.len() as u64));
-    group.bench_function("unsw-nb15", |bencher| {
-        bencher.iter(|| {
-            for chunk in messages.chunks(BATCH) {
-                records.clear();
-                for message in chunk {
-                    decoder.decode(0, message.as_bytes(), &mut records).expect("a good message");
-                }
-                assert_eq!(records.len(), chunk.len());
-            }
-        });
-    });
-    group.finish();
-}
-
-fn score(criterion: &mut Criterion) {
-    for name in MODELS {
+fn bytes_to_scores(criterion: &mut Criterion) {
+    for name in ["unsw-nb15-small", "unsw-nb15"] {
         let model = model(name);
-        let batches = batches(&model, &messages(&model));
-        let n_rows: usize = batches.iter().map(FlowRecords::len).sum();
-        let mut scorer = model.scorer();
-
-        // The answer, once, before anything is timed: both scorers agree on every row.
-        let (mut expected, mut found) = (Scores::default(), Scores::default());
-        let features: Vec<Vec<f64>> = batches.iter().map(|batch| scorer.features(batch).to_vec()).collect();
-        for features in &features {
-            reference::score(model.forest(), features, &mut expected);
-            model.predictor().engine().score(features, &mut found);
-            assert!(expected == found, "the engine differs from the reference");
-        }
-
+        let messages = messages(&model);
+        let csv = fs::read(synthetic_flows()).expect("the synthetic flows");
+        let (mut decoder, mut scorer) = (decoder(&model), model.scorer());
+        let mut records = FlowRecords::new(Arc::clone(model.schema()));
         let mut group = criterion.benchmark_group(name);
-        group.throughput(Throughput::Elements(n_rows as u64));
-        group.bench_function("score", |bencher| {
-            bencher.iter(|| batches.iter().map(|batch| scorer.score(batch).len()).sum::<usize>());
-        });
-        let forms = [("engine", Ways::All), ("engine, doubles", Ways::Doubles)];
-        for (form, ways) in forms {
-            let engine = Engine::with(model.forest(), ways, Isa::best());
-            let (all, n_features) = (features.concat(), model.forest().n_features());
-            for batch in [1, 64, BATCH, n_rows] {
-                group.bench_function(format!("{form}, {batch} rows at a time"), |bencher| {
-                    bencher.iter(|| all.chunks(batch * n_features).for_each(|rows| engine.score(rows, &mut found)));
-                });
-            }
-        }
-        group.bench_function("reference", |bencher| {
+        group.throughput(Throughput::Elements(messages.len() as u64));
+        group.bench_function("JSON to scores", |bencher| {
             bencher.iter(|| {
-                features.iter().for_each(|features| reference::score(model.forest(), features, &mut expected));
+                for messages in messages.chunks(BATCH) {
+                    decode(&mut decoder, messages, &mut records);
+                    let scored = scorer.score(&records);
+                    assert!(scored.iter().all(|score| score.is_ok()));
+                }
+            });
+        });
+        group.bench_function("CSV to scores", |bencher| {
+            bencher.iter(|| {
+                let mut batches = FlowBatches::new(&csv[..], "flows", Arc::clone(model.schema()), model.inputs())
+                    .expect("a good header");
+                let mut n_scored = 0;
+                while let Some(batch) = batches.next_batch(BATCH).expect("reads") {
+                    n_scored += scorer.score(batch.records).iter().filter(Result::is_ok).count();
+                }
+                assert_eq!(n_scored, messages.len());
             });
         });
         group.finish();
     }
 }
 
-criterion_group!(benches, decode, score);
+fn forest(criterion: &mut Criterion) {
+    for subject in Subject::all() {
+        let engine = subject.engine();
+        let n_features = subject.forest.n_features();
+        let mut scores = Scores::default();
+        let mut group = criterion.benchmark_group(subject.name);
+        for n_rows in [1, 64, 1_024, 65_536] {
+            let rows = subject.some(n_rows.max(1_024));
+            group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
+            group.bench_function(BenchmarkId::new("forest", n_rows), |bencher| {
+                bencher.iter(|| {
+                    rows.chunks(n_rows * n_features).for_each(|rows| engine.score(rows, &mut scores));
+                });
+            });
+        }
+        let rows = subject.some(1_024);
+        group.throughput(Throughput::Elements(1_024));
+        let doubles = Engine::with(&subject.forest, Ways::Doubles, Isa::best());
+        group.bench_function(BenchmarkId::new("by doubles", 1_024), |bencher| {
+            bencher.iter(|| doubles.score(&rows, &mut scores));
+        });
+        group.bench_function(BenchmarkId::new("reference", 1_024), |bencher| {
+            bencher.iter(|| reference::score(&subject.forest, &rows, &mut scores));
+        });
+        group.finish();
+    }
+}
+
+criterion_group!(benches, bytes_to_scores, forest);
 criterion_main!(benches);

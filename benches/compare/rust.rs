@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use ids_benches::{flows, model};
+use ids_benches::{model, read_flows, synthetic_flows};
 use ids_core::FlowRecords;
 use ids_core::decode::JsonDecoder;
 
@@ -17,7 +17,7 @@ fn main() {
     };
     let (n_rows, n_repetitions) = (number("rows"), number("repetitions"));
     let model = model("unsw-nb15-small");
-    let messages: Vec<_> = flows(&model).iter().map(|flow| flow.to_json()).collect();
+    let messages: Vec<_> = read_flows(&model, &synthetic_flows()).iter().map(|flow| flow.to_json()).collect();
     let mut decoder = JsonDecoder::new(model.schema().clone(), model.inputs()).expect("a decoder");
     let mut batches = Vec::new();
     for start in (0..n_rows).step_by(BATCH) {

@@ -71,7 +71,7 @@ fn a_secured_broker_is_reached_and_a_wrong_password_is_said() {
     let flows = root.join("testdata/synthetic-unsw-nb15.csv");
     let schema = std::sync::Arc::new(ids_core::Schema::unsw_nb15());
     let file = std::io::BufReader::new(std::fs::File::open(&flows).expect("flows"));
-    let (rows, _) = read_flows(file, &flows, &schema).expect("reads");
+    let rows = read_flows(file, &flows, &schema).expect("reads").flows;
     let config = ReplayConfig::new(Connection::new(cluster.bootstrap_servers()), "demo");
     let replay = Replay::new(config, rows, |_| ()).expect("a replay");
     replay.run(Limit { records: Some(300), duration: None }, &Shutdown::new()).expect("runs");

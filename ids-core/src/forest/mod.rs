@@ -12,7 +12,7 @@ pub mod reference;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{ForestBuilder, NodeSpec, SplitRule};
-pub use engine::{Engine, Isa, Ways};
+pub use engine::{Engine, Isa, Stage as EngineStage, Ways};
 
 use crate::error::Error;
 

@@ -67,6 +67,16 @@ pub enum Ways {
     Doubles,
 }
 
+/// What is done with a tile, one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[doc(hidden)] // public for the benches that time each alone
+pub enum Stage {
+    Ranks,
+    Crown,
+    Walk,
+    Votes,
+}
+
 /// So few rows are walked one by one, several trees side by side.
 const FEW_ROWS: usize = 4;
 
@@ -135,7 +145,37 @@ impl Engine {
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         let n_rows = features.len() / n_features;
         scores.reset(n_rows, self.forest.n_classes());
-        self.isa.run(Scoring { engine: self, features, scores });
+        self.isa.run(Scoring { engine: self, features, scores, only: None });
+    }
+
+    /// Does one stage again, of rows that [`Engine::score`] has just scored: what was there before it and comes of it is
+    /// in `scores`. Rows beyond those of a tile would find what another tile left.
+    #[doc(hidden)]
+    pub fn score_again(&self, features: &[f64], scores: &mut Scores, stage: Stage) {
+        assert_eq!(features.len(), scores.n_rows() * self.forest.n_features, "other rows than those that were scored");
+        assert!(scores.n_rows() <= self.tile_rows(), "more rows than a tile has");
+        self.isa.run(Scoring { engine: self, features, scores, only: Some(stage) });
+    }
+
+    /// What it does with a tile.
+    #[doc(hidden)]
+    pub fn stages(&self) -> &'static [Stage] {
+        match &self.finder {
+            Finder::Ranked(ranked) if ranked.crown_is_all => &[Stage::Ranks, Stage::Crown, Stage::Votes],
+            Finder::Ranked(_) => &[Stage::Ranks, Stage::Crown, Stage::Walk, Stage::Votes],
+            Finder::Doubles(_) => &[Stage::Walk, Stage::Votes],
+        }
+    }
+
+    /// So many rows are scored together.
+    #[doc(hidden)]
+    pub fn tile_rows(&self) -> usize {
+        let tile_rows = match &self.finder {
+            Finder::Ranked(ranked) => ranked.tile_rows,
+            Finder::Doubles(_) => doubles::TILE_ROWS,
+        };
+        let fitting = (MOST_LEAVES / self.forest.n_trees().max(1)).max(1).next_multiple_of(crown::ROWS);
+        tile_rows.min(fitting)
     }
 
     /// Scores rows one by one.
@@ -158,20 +198,19 @@ impl Engine {
 
     /// Scores rows tile by tile.
     #[inline(always)]
-    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores) {
+    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores, only: Option<Stage>) {
         let Work { tile, leaves, numbers, .. } = work;
         let (n_features, n_rows) = (self.forest.n_features, scores.n_rows());
-        let tile_rows = match &self.finder {
-            Finder::Ranked(ranked) => ranked.tile_rows,
-            Finder::Doubles(_) => doubles::TILE_ROWS,
-        };
-        let fitting = (MOST_LEAVES / self.forest.n_trees().max(1)).max(1).next_multiple_of(crown::ROWS);
-        let tile_rows = tile_rows.min(fitting).min(n_rows.next_multiple_of(crown::STEP));
+        let tile_rows = self.tile_rows().min(n_rows.next_multiple_of(crown::STEP));
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {
-                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves),
-                Finder::Doubles(doubles) => doubles.find(rows, leaves),
+                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only),
+                Finder::Doubles(doubles) if is_due(Stage::Walk, only) => doubles.find(rows, leaves),
+                Finder::Doubles(_) => {}
+            }
+            if !is_due(Stage::Votes, only) {
+                continue;
             }
             let (start, n_rows) = (i * tile_rows, rows.len() / n_features);
             let mut row = 0;
@@ -232,17 +271,25 @@ struct Scoring<'a> {
     engine: &'a Engine,
     features: &'a [f64],
     scores: &'a mut Scores,
+    /// Nothing but that stage.
+    only: Option<Stage>,
+}
+
+/// Whether a stage is to be done, where nothing or all else is.
+#[inline(always)]
+fn is_due(stage: Stage, only: Option<Stage>) -> bool {
+    only.is_none_or(|only| only == stage)
 }
 
 impl isa::Kernel for Scoring<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { engine, features, scores } = self;
+        let Self { engine, features, scores, only } = self;
         let mut work = std::mem::take(&mut scores.work);
         if scores.n_rows() <= FEW_ROWS {
             engine.score_rows(features, &mut work, scores);
         } else {
-            engine.score_tiles(features, &mut work, scores);
+            engine.score_tiles(features, &mut work, scores, only);
         }
         scores.work = work;
     }
@@ -277,7 +324,7 @@ impl Ranked {
 
     /// Finds the leaf of each row in every tree.
     #[inline(always)]
-    fn find(&self, rows: &[f64], n_features: usize, tile: &mut Tile, leaves: &mut Leaves) {
+    fn find(&self, rows: &[f64], n_features: usize, tile: &mut Tile, leaves: &mut Leaves, only: Option<Stage>) {
         let (n_rows, n_trees, width) = (rows.len() / n_features, leaves.n_trees(), self.ranks.width());
         let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
         tile.columns.resize(self.ranks.n_numeric() * STRIDE, 0);
@@ -286,7 +333,8 @@ impl Ranked {
         for (block, rows) in rows.chunks(crown::ROWS * n_features).enumerate() {
             let start = block * crown::ROWS;
             let is_crowned = rows.len() / n_features >= CROWNED_ROWS;
-            for (i, rows) in rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
+            let ranked_rows = if is_due(Stage::Ranks, only) { rows } else { &[] };
+            for (i, rows) in ranked_rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
                 let from = (i * ranks::RANKED_ROWS).min(tile.columns.len());
                 let columns = &mut tile.columns[from..];
                 self.ranks.fill_columns(rows, STRIDE, columns);
@@ -297,6 +345,8 @@ impl Ranked {
             }
             if is_crowned {
                 n_crowned += rows.len() / n_features;
+            }
+            if is_crowned && is_due(Stage::Crown, only) {
                 self.crown.ask(&self.ranks, rows, n_features, &tile.columns, STRIDE, &mut tile.answers);
                 let n_rows = (rows.len() / n_features).next_multiple_of(crown::STEP);
                 for tree in 0..n_trees {
@@ -305,7 +355,7 @@ impl Ranked {
             }
         }
         leaves.n_by_end = if self.crown_is_all { n_crowned } else { 0 };
-        if leaves.n_by_end == n_rows {
+        if leaves.n_by_end == n_rows || !is_due(Stage::Walk, only) {
             return;
         }
         for tree in 0..n_trees {
