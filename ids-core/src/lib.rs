@@ -19,6 +19,7 @@ pub mod split;
 mod table;
 pub mod verdict;
 pub mod verify;
+pub mod whole_file;
 
 pub use alert::{Alert, AlertPolicy, Alerting};
 pub use data_card::{DataCard, describe};
