@@ -22,6 +22,11 @@ pub struct FlowFile {
 impl FlowFile {
     /// Opens the file at `path`, or standard input for `-`, for `model`.
     pub fn open(path: &Path, model: &Model) -> Result<Self> {
+        Self::open_with(path, model, model.inputs())
+    }
+
+    /// As [`open`](Self::open), for `model` and others of its schema, which take the columns `inputs`.
+    pub fn open_with(path: &Path, model: &Model, inputs: &[String]) -> Result<Self> {
         let (input, progress): (Box<dyn BufRead>, _) = if path == Path::new("-") {
             (Box::new(BufReader::new(std::io::stdin())), ProgressBar::new_spinner())
         } else {
@@ -33,7 +38,7 @@ impl FlowFile {
             (Box::new(BufReader::with_capacity(1 << 16, progress.wrap_read(file))), progress)
         };
         progress.set_message("scoring");
-        let batches = FlowBatches::new(input, path, Arc::clone(model.schema()), model.inputs())
+        let batches = FlowBatches::new(input, path, Arc::clone(model.schema()), inputs)
             .with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { batches, progress })
     }

@@ -2,11 +2,16 @@
 
 pub mod describe;
 pub mod dlq;
+pub mod evaluate;
 pub mod flow_file;
+mod html;
+pub mod model_arg;
 pub mod monitor;
 pub mod observer;
 pub mod recon;
 pub mod report;
+pub mod split;
+pub mod threshold;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alert;
+pub mod budget;
 pub mod data_card;
 pub mod dead_letter;
 pub mod decode;
@@ -15,9 +16,11 @@ pub mod record;
 pub mod rows;
 pub mod schema;
 pub mod score;
+pub mod split;
 mod table;
 pub mod verdict;
 pub mod verify;
+pub mod whole_file;
 
 pub use alert::{Alert, AlertPolicy, Alerting};
 pub use data_card::{DataCard, describe};
@@ -25,6 +28,8 @@ pub use dead_letter::DeadLetter;
 pub use decode::{CsvColumns, CsvDecoder, CsvReader, FlowReader, JsonDecoder, RecordError, RecordErrorKind};
 pub use error::{Error, Result};
 pub use evaluate::{ConfusionMatrix, Quality};
+#[cfg(feature = "report")]
+pub use evaluate::{Report, ReportOptions};
 pub use forest::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 pub use import::spark::SparkModel;
 pub use model::{Model, OutputColumns, Provenance};
@@ -34,4 +39,5 @@ pub use record::{FlowRecord, FlowRecords};
 pub use rows::{Fields, Rows};
 pub use schema::Schema;
 pub use score::{Predictor, Score, Scored, Scorer};
+pub use split::{Holdout, Side, Split};
 pub use verdict::{Origin, Verdict};

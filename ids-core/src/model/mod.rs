@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::alert::{AlertPolicy, Alerting};
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
 use crate::import::spark::{self, ForestColumns, SparkModel};
@@ -30,6 +31,7 @@ pub struct Model {
     benign: usize,
     columns: OutputColumns,
     provenance: Provenance,
+    alerts: AlertPolicy,
 }
 
 /// Names of the columns that Spark's own `transform` gives a scored table; `None` for one that it leaves out.
@@ -197,6 +199,7 @@ impl Model {
             benign,
             columns,
             provenance,
+            alerts: AlertPolicy::default(),
             schema: Arc::new(schema),
         })
     }
@@ -270,6 +273,28 @@ impl Model {
     /// Position of the class that is no attack.
     pub fn benign(&self) -> usize {
         self.benign
+    }
+
+    /// The same model with thresholds of its own for alerts. Predictions, scores and version stay what they are.
+    ///
+    /// # Errors
+    /// As [`AlertPolicy::bind`].
+    pub fn with_alerts(self, alerts: AlertPolicy) -> Result<Self> {
+        alerts.bind(&self)?;
+        Ok(Self { alerts, ..self })
+    }
+
+    /// The model's own thresholds for alerts.
+    pub fn alerts(&self) -> &AlertPolicy {
+        &self.alerts
+    }
+
+    /// What raises alerts: `policy`, or without one the model's own thresholds.
+    ///
+    /// # Errors
+    /// As [`AlertPolicy::bind`].
+    pub fn alerting(&self, policy: Option<&AlertPolicy>) -> Result<Alerting> {
+        policy.unwrap_or(&self.alerts).bind(self)
     }
 
     /// Names of the columns that Spark's own `transform` would write.

@@ -202,7 +202,7 @@ class Detector:
         group_instance_id: str | None,
         exactly_once: bool,
         csv_columns: str | None,
-        alert_threshold: float,
+        alert_threshold: float | None,
         class_thresholds: Sequence[tuple[str, float]],
         properties: Sequence[tuple[str, str]],
         secrets: Sequence[tuple[str, str]],
