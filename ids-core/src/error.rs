@@ -48,6 +48,13 @@ pub enum Error {
         detail: String,
     },
 
+    /// Rows cannot be split into those to train on and those to test.
+    #[error("split: {detail}")]
+    Split {
+        /// What is wrong, and what to do.
+        detail: String,
+    },
+
     /// The header of a CSV file cannot be used.
     #[error("CSV header: {detail}")]
     Header {
