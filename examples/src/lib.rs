@@ -3,10 +3,12 @@
 pub mod describe;
 pub mod dlq;
 pub mod flow_file;
+pub mod lint;
 pub mod monitor;
 pub mod observer;
 pub mod recon;
 pub mod report;
+pub mod train;
 
 use std::path::Path;
 use std::process::ExitCode;

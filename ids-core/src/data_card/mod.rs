@@ -21,6 +21,7 @@ use crate::schema::{Candidate, ColumnKind, Recognised, Schema, recognise};
 use column::Tally;
 pub use column::{ColumnCard, NumberCard, TextCard};
 use input::LineEndings;
+pub(crate) use text::grouped;
 
 /// Distinct values of a column that are counted; of more it is only known that there are more.
 pub const MOST_DISTINCT: usize = 1000;
