@@ -48,8 +48,8 @@ enum Command {
     /// Columns that alone decide the label, identifiers and times taken for features, rows that are there more than once
     /// and would straddle a random split, equal rows of several classes, columns that never change or repeat another,
     /// classes too small to judge: each with its numbers and why it matters. What one column tells is measured on rows
-    /// held out by a hash of the features. Memory: the values of at most 200,000 rows, drawn evenly, and some 32 bytes for
-    /// each distinct row. The exit code is 0, whatever is found; with `--deny`, 1 where a finding is of that severity or
+    /// held out by a hash of the features. Memory: the values of at most 200,000 rows, drawn evenly, and less than 100
+    /// bytes for each distinct row. The exit code is 0, whatever is found; with `--deny`, 1 where a finding is of that severity or
     /// above; 2 where the file could not be read.
     #[command(after_help = "Example:\n  ids lint flows.csv\n  ids lint flows.csv --json lint.json --deny severe")]
     Lint(LintArgs),
