@@ -140,6 +140,12 @@ compare-python: java wheel ## How fast ids-py is against ids-core, ONNX Runtime 
 	$(PYTHON) benches/compare/python.py --rust target/release/compare-rust --json target/compare-python.json
 	$(PYTHON) benches/compare/spark.py --json target/compare-spark.json
 
+.PHONY: compare-train
+compare-train: java $(PYTHON) ## Forests trained by ids train, PySpark and scikit-learn on the same rows (needs IDS_DATA); figures go to target/compare-train.json
+	cargo build --release -p ids-examples --bin ids
+	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
+	$(PYTHON) benches/compare/training.py --ids target/release/ids --json target/compare-train.json $(ARGS)
+
 .PHONY: train-models
 train-models: java $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)
 	$(PYTHON) models/train.py $(ARGS)

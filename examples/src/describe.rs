@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ids_core::{Schema, describe};
+use ids_core::describe;
 use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::flow_file::named_schema;
 
 /// What `describe` looks at.
 #[derive(Args)]
@@ -25,7 +27,7 @@ pub struct DescribeArgs {
 /// Prints the card.
 pub fn run(arguments: &DescribeArgs) -> Result<()> {
     let DescribeArgs { file: path, schema, json } = arguments;
-    let schema = schema.as_deref().map(named).transpose()?;
+    let schema = schema.as_deref().map(named_schema).transpose()?;
     let (input, progress): (Box<dyn Read>, _) = if path == Path::new("-") {
         (Box::new(std::io::stdin()), ProgressBar::new_spinner())
     } else {
@@ -41,13 +43,4 @@ pub fn run(arguments: &DescribeArgs) -> Result<()> {
     let card = card?;
     let text = if *json { serde_json::to_string_pretty(&card)? + "\n" } else { card.to_string() };
     Ok(std::io::stdout().write_all(text.as_bytes())?)
-}
-
-/// The schema of that name or file; where it is neither, the names that there are.
-fn named(name_or_path: &str) -> Result<Schema> {
-    Schema::named(name_or_path).with_context(|| {
-        let built_in = Schema::built_in();
-        let names: Vec<_> = built_in.iter().map(Schema::name).collect();
-        format!("no schema `{name_or_path}`: built in are {}; any other is a file", names.join(", "))
-    })
 }

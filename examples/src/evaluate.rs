@@ -77,7 +77,7 @@ pub fn cases(model: &Arc<Model>, other: Option<&Arc<Model>>, input: &Path, split
     inputs.extend(other.into_iter().flat_map(|other| other.inputs()).cloned());
     inputs.sort_unstable();
     inputs.dedup();
-    let mut file = FlowFile::open_with(input, model, &inputs)?;
+    let mut file = FlowFile::of_schema(input, model.schema(), &inputs, "scoring")?;
     while let Some(batch) = file.next_batch()? {
         gathering.add(batch)?;
     }

@@ -5,6 +5,7 @@ pub mod dlq;
 pub mod evaluate;
 pub mod flow_file;
 mod html;
+pub mod lint;
 pub mod model_arg;
 pub mod monitor;
 pub mod observer;
@@ -12,6 +13,7 @@ pub mod recon;
 pub mod report;
 pub mod split;
 pub mod threshold;
+pub mod train;
 
 use std::path::Path;
 use std::process::ExitCode;

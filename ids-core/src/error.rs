@@ -116,6 +116,13 @@ pub enum Error {
         detail: String,
     },
 
+    /// A model cannot be trained so, or on these flows.
+    #[error("training: {detail}")]
+    Training {
+        /// What is wrong.
+        detail: String,
+    },
+
     /// An alert policy is not valid.
     #[error("alert policy: {detail}")]
     Policy {
@@ -127,6 +134,11 @@ pub enum Error {
 impl Error {
     pub(crate) fn io(path: &Path, reason: std::io::Error) -> Self {
         Self::Io { path: path.into(), reason }
+    }
+
+    #[cfg(feature = "train")]
+    pub(crate) fn training(detail: impl Into<String>) -> Self {
+        Self::Training { detail: detail.into() }
     }
 
     pub(crate) fn spark(path: &Path, detail: impl Into<String>) -> Self {

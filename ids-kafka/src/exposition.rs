@@ -154,8 +154,9 @@ impl Collector for Exposed {
         }
         if let Some(model) = metrics.model() {
             let mut family = to.encode_descriptor("model_info", "The model that serves.", None, of_type)?;
-            let labels =
-                [("version", model.version.as_str()), ("sha256", &model.sha256), ("spark", &model.spark_version)];
+            // An empty label is as good as none: the model was trained without Spark.
+            let spark = model.spark_version.as_deref().unwrap_or_default();
+            let labels = [("version", model.version.as_str()), ("sha256", &model.sha256), ("spark", spark)];
             ConstGauge::new(1i64).encode(family.encode_family(&labels)?)?;
         }
         for (name, help, histogram) in [

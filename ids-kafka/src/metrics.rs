@@ -83,8 +83,8 @@ pub struct ModelInfo {
     pub version: String,
     /// SHA-256 of what Spark saved.
     pub sha256: String,
-    /// Version of the Spark that saved it.
-    pub spark_version: String,
+    /// Version of the Spark that saved it; `None` where it was trained without Spark.
+    pub spark_version: Option<String>,
 }
 
 /// How far a partition is done.

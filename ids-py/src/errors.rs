@@ -18,12 +18,13 @@ mod classes {
     import_exception!(ids_py.errors, ModelImportError);
     import_exception!(ids_py.errors, ModelFileError);
     import_exception!(ids_py.errors, ConfigError);
+    import_exception!(ids_py.errors, TrainingError);
     import_exception!(ids_py.errors, KafkaError);
 }
 
 pub(crate) use classes::{
     ConfigError, DecodeError, IdsError, KafkaError, ModelFileError, ModelImportError, RowError, SchemaError,
-    SchemaMismatch,
+    SchemaMismatch, TrainingError,
 };
 
 /// The exception that an error of ids-core becomes.
@@ -48,6 +49,7 @@ pub(crate) fn core(error: ids_core::Error) -> PyErr {
         | Error::Forest { .. }
         | Error::Model { .. } => ModelImportError::new_err(message),
         Error::ModelFile { .. } => ModelFileError::new_err(message),
+        Error::Training { .. } => TrainingError::new_err(message),
         Error::Policy { .. } => ConfigError::new_err(message),
         _ => IdsError::new_err(message),
     }

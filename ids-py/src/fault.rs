@@ -61,6 +61,14 @@ impl Reason {
         }
     }
 
+    /// The exception of a caller that needs every row to be a flow.
+    pub(crate) fn no_flow(error: RecordError, row: usize) -> PyErr {
+        let reason = Self::Undecodable(error);
+        let message = format!("row {row} is no flow: {} (read_flows sets such rows apart)", reason.detail());
+        let column = reason.column().map(str::to_owned);
+        DecodeError::new_err((message, row, column, reason.stage().map(str::to_owned), reason.outcome(), reason.kind()))
+    }
+
     /// The exception of a caller that needs a score of the row; `n_faulty` of `n_rows` have none.
     pub(crate) fn exception(&self, row: usize, n_faulty: usize, n_rows: usize) -> PyErr {
         let mut message = format!("row {row} has no score: {}", self.detail());

@@ -13,6 +13,7 @@ mod outputs;
 mod schema;
 mod scores;
 mod single;
+mod train;
 mod verdicts;
 mod watch;
 
@@ -38,6 +39,8 @@ mod _ids {
     use super::schema::Schema;
     #[pymodule_export]
     use super::scores::Scores;
+    #[pymodule_export]
+    use super::train::train;
     #[pymodule_export]
     use super::verdicts::verdicts;
 

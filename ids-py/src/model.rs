@@ -66,7 +66,7 @@ impl OnError {
 }
 
 impl Model {
-    fn wrap(py: Python<'_>, model: ids_core::Model) -> PyResult<Self> {
+    pub(crate) fn wrap(py: Python<'_>, model: ids_core::Model) -> PyResult<Self> {
         let labels = PyTuple::new(py, model.classes().iter())?.unbind();
         Ok(Self { inner: Arc::new(model), rows: RowScorers::new(), labels })
     }
@@ -252,6 +252,18 @@ impl Model {
         info.set_item("version", model.version())?;
         info.set_item("sha256", &provenance.sha256)?;
         info.set_item("spark_version", &provenance.spark_version)?;
+        let training = provenance.training.as_ref().map(|training| {
+            let settings = PyDict::new(py);
+            for (name, value) in &training.settings {
+                settings.set_item(name, value)?;
+            }
+            let entry = PyDict::new(py);
+            entry.set_item("program", &training.program)?;
+            entry.set_item("rows", training.rows)?;
+            entry.set_item("settings", settings)?;
+            PyResult::Ok(entry)
+        });
+        info.set_item("training", training.transpose()?)?;
         info.set_item("schema", model.schema().name())?;
         info.set_item("n_trees", forest.n_trees())?;
         info.set_item("n_nodes", forest.n_nodes())?;

@@ -9,8 +9,12 @@ use crate::import::spark::SparkModel;
 impl fmt::Display for Model {
     /// Version, origin, forest, stages, schema, classes and inputs, a line or more each.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let super::Provenance { spark_version, stages, sha256 } = &self.provenance;
-        saved(f, spark_version, sha256, Some(self.forest()), stages)?;
+        let super::Provenance { spark_version, stages, sha256, training } = &self.provenance;
+        let origin = match (spark_version, training) {
+            (Some(version), _) => Origin::Spark(version),
+            (None, training) => Origin::Training(training.as_ref()),
+        };
+        saved(f, origin, sha256, Some(self.forest()), stages)?;
         writeln!(f, "schema      {}", self.schema.name())?;
         writeln!(f, "classes")?;
         for (position, class) in self.classes.iter().enumerate() {
@@ -30,28 +34,47 @@ impl fmt::Display for SparkModel {
     /// Version, origin, forest if there is one, and stages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let forest = self.forest.as_ref().map(|saved| &saved.forest);
-        saved(f, &self.spark_version, &self.sha256, forest, &self.stage_classes)
+        saved(f, Origin::Spark(&self.spark_version), &self.sha256, forest, &self.stage_classes)
     }
 }
 
-/// What is known of everything that Spark saved; each line is ended.
+/// Who made a model.
+#[derive(Clone, Copy)]
+enum Origin<'a> {
+    /// Spark, of this version.
+    Spark(&'a str),
+    /// Us; how, where the file says so.
+    Training(Option<&'a super::Training>),
+}
+
+/// What is known of everything that was saved; each line is ended.
 fn saved(
     f: &mut fmt::Formatter<'_>,
-    spark_version: &str,
+    origin: Origin<'_>,
     sha256: &str,
     forest: Option<&Forest>,
     stages: &[(String, String)],
 ) -> fmt::Result {
     writeln!(f, "version     {}", sha256.get(..12).unwrap_or(sha256))?;
-    writeln!(f, "saved by    Spark {spark_version}")?;
+    match origin {
+        Origin::Spark(version) => writeln!(f, "saved by    Spark {version}")?,
+        Origin::Training(None) => writeln!(f, "trained     without Spark")?,
+        Origin::Training(Some(training)) => {
+            writeln!(f, "trained     by {}, without Spark, on {} rows", training.program, training.rows)?;
+            for (name, value) in &training.settings {
+                writeln!(f, "            {name} {value}")?;
+            }
+        }
+    }
+    let bits = if matches!(origin, Origin::Spark(_)) { ", Spark's bits" } else { "" };
     writeln!(f, "SHA-256     {sha256}")?;
     if let Some(forest) = forest {
         let (trees, nodes, depth) = (forest.n_trees(), forest.n_nodes(), forest.depth());
         writeln!(f, "forest      {trees} trees, {nodes} nodes, depth {depth}, {} features", forest.n_features())?;
         write!(f, "predicts    ")?;
         match forest.task() {
-            Task::Classification { n_classes, .. } => writeln!(f, "one of {n_classes} classes, Spark's bits")?,
-            Task::Regression => writeln!(f, "a number, Spark's bits")?,
+            Task::Classification { n_classes, .. } => writeln!(f, "one of {n_classes} classes{bits}")?,
+            Task::Regression => writeln!(f, "a number{bits}")?,
             Task::BoostedClassification(boosting) | Task::BoostedRegression(boosting) => {
                 writeln!(f, "boosted, summed as `{:?}`: docs/compatibility.md", boosting.sum)?;
             }

@@ -68,6 +68,16 @@ pub(super) fn to_bytes(model: &Model) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// What a model is, without where it comes from, as CBOR.
+#[cfg(feature = "train")]
+pub(super) fn content(model: &Model) -> Result<Vec<u8>> {
+    let mut cbor = Vec::new();
+    let stages = model.predictor.pipeline().stages();
+    let content = (&*model.schema, stages, model.predictor.features_column(), model.forest(), &model.classes);
+    ciborium::into_writer(&content, &mut cbor).map_err(|error| Error::Model { detail: error.to_string() })?;
+    Ok(cbor)
+}
+
 pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
     let bytes = to_bytes(model)?;
     whole_file::write(path, &bytes)

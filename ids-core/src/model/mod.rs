@@ -12,6 +12,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+#[cfg(feature = "train")]
+use sha2::{Digest, Sha256};
 
 use crate::alert::{AlertPolicy, Alerting};
 use crate::error::{Error, Result};
@@ -52,12 +54,28 @@ pub struct OutputColumns {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
-    /// Version of the Spark that saved it.
-    pub spark_version: String,
+    /// Version of the Spark that saved it; `None` where it was trained without Spark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spark_version: Option<String>,
     /// Uid and class of every stage of the saved pipeline, in order.
     pub stages: Vec<(String, String)>,
-    /// SHA-256 of the saved files, in hexadecimal.
+    /// In hexadecimal, SHA-256 of the files that Spark saved; of a model trained without Spark, of its content.
     pub sha256: String,
+    /// How it was trained, where that was done here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+}
+
+/// How a forest was trained without Spark.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Training {
+    /// Name and version of what trained it.
+    pub program: String,
+    /// Rows that it learnt from.
+    pub rows: u64,
+    /// The settings by name, the seed among them, as they are written on a command line.
+    pub settings: Vec<(String, String)>,
 }
 
 impl Model {
@@ -139,11 +157,39 @@ impl Model {
                 "its classes have no names: the pipeline has neither an IndexToString of the prediction nor a StringIndexer that makes `{label}`"
             ));
         };
-        let provenance = Provenance { spark_version, stages: stage_classes, sha256 };
+        let provenance =
+            Provenance { spark_version: Some(spark_version), stages: stage_classes, sha256, training: None };
         let ForestColumns { features, raw_prediction, probability, prediction, .. } = forest.columns;
         let label = predicted_label.map(|predicted| predicted.column);
         let columns = OutputColumns { raw_prediction, probability, prediction, label };
         Self::new(schema, stages, &features, &forest.forest, classes, columns, provenance)
+    }
+
+    /// The model of a forest that was trained here; its version is that of its content.
+    #[cfg(feature = "train")]
+    pub(crate) fn trained(
+        schema: Schema,
+        stages: Vec<Stage>,
+        features_column: &str,
+        forest: &Forest,
+        classes: Vec<String>,
+        training: Training,
+    ) -> Result<Self> {
+        let name = |stage: &Stage| (stage.uid.clone(), stage.transform.name().to_owned());
+        let mut stage_names: Vec<_> = stages.iter().map(name).collect();
+        stage_names.push(("forest".into(), "RandomForest".into()));
+        // As Spark's pipelines call them.
+        let columns = OutputColumns {
+            raw_prediction: Some("rawPrediction".into()),
+            probability: Some("probability".into()),
+            prediction: Some("prediction".into()),
+            label: None,
+        };
+        let provenance =
+            Provenance { spark_version: None, stages: stage_names, sha256: String::new(), training: Some(training) };
+        let mut model = Self::new(schema, stages, features_column, forest, classes, columns, provenance)?;
+        model.provenance.sha256 = hexadecimal(&Sha256::digest(file::content(&model)?));
+        Ok(model)
     }
 
     fn new(
@@ -307,7 +353,7 @@ impl Model {
         &self.provenance
     }
 
-    /// The version that verdicts carry: the first 12 digits of the SHA-256 of what Spark saved.
+    /// The version that verdicts carry: the first 12 digits of the SHA-256 of what Spark saved, or was trained.
     pub fn version(&self) -> &str {
         self.provenance.sha256.get(..12).unwrap_or(&self.provenance.sha256)
     }

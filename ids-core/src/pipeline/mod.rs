@@ -110,6 +110,25 @@ pub enum Transform {
 }
 
 impl Transform {
+    /// The family's name, which is Spark's.
+    #[cfg(feature = "train")]
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::StringIndexer(_) => "StringIndexer",
+            Self::IndexToString(_) => "IndexToString",
+            Self::Imputer(_) => "Imputer",
+            Self::Bucketizer(_) => "Bucketizer",
+            Self::Binarizer(_) => "Binarizer",
+            Self::OneHotEncoder(_) => "OneHotEncoder",
+            Self::VectorAssembler(_) => "VectorAssembler",
+            Self::Scaler(_) => "Scaler",
+            Self::MinMaxScaler(_) => "MinMaxScaler",
+            Self::Normalizer(_) => "Normalizer",
+            Self::VectorIndexer(_) => "VectorIndexer",
+            Self::VectorSlicer(_) => "VectorSlicer",
+        }
+    }
+
     fn family(&self) -> &dyn Bind {
         match self {
             Self::StringIndexer(stage) => stage,

@@ -7,13 +7,13 @@ Model(version='...', schema='unsw-nb15', 50 trees of depth 6, 42 features, 10 cl
 >>> model.predict("testdata/synthetic-unsw-nb15.csv")[:3]
 array(['Generic', 'Exploits', 'Fuzzers'], dtype='<U14')
 
-`Model` scores, `read_flows` reads files as a detector does, `evaluate` compares with labels, `ids_py.kafka`
-produces and detects. What can go wrong is in `ids_py.errors`.
+`Model` scores, `train` makes one without Spark, `read_flows` reads files as a detector does, `evaluate` compares with
+labels, `ids_py.kafka` produces and detects. What can go wrong is in `ids_py.errors`.
 """
 
 # The errors first: the native module looks them up.
 from . import errors
-from ._ids import Fault, Flows, Model, Schema, Scores, __version__, read_flows
+from ._ids import Fault, Flows, Model, Schema, Scores, __version__, read_flows, train
 from .errors import (
     ConfigError,
     DecodeError,
@@ -24,6 +24,7 @@ from .errors import (
     RowError,
     SchemaError,
     SchemaMismatch,
+    TrainingError,
 )
 from .evaluation import Evaluation, evaluate
 
@@ -43,8 +44,10 @@ __all__ = [
     "SchemaError",
     "SchemaMismatch",
     "Scores",
+    "TrainingError",
     "__version__",
     "errors",
     "evaluate",
     "read_flows",
+    "train",
 ]

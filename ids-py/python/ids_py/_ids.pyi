@@ -22,6 +22,7 @@ __all__ = [
     "evaluate_json",
     "read_flows",
     "score_file",
+    "train",
     "verdicts",
 ]
 
@@ -168,6 +169,19 @@ def evaluate_json(
     labels: Iterable[str | None] | None = None,
     n_threads: int | None = None,
 ) -> tuple[str, str, int, str | None, int, int]: ...
+def train(
+    data: _Data,
+    schema: _Path | Schema | Model | None = None,
+    *,
+    trees: int = 50,
+    depth: int = 12,
+    min_rows_per_leaf: int = 1,
+    features_per_node: str | int | None = None,
+    bins: int = 256,
+    balance: float = 0.5,
+    seed: int = 1,
+    n_threads: int | None = None,
+) -> Model: ...
 def verdicts(model: Model, messages: _ArrowStream | _ArrowArray) -> _ArrowStream: ...
 def score_file(model: Model, input: _Path, output: _Path | None = None) -> tuple[int, int]: ...
 @final

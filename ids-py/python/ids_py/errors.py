@@ -15,6 +15,7 @@ __all__ = [
     "RowError",
     "SchemaError",
     "SchemaMismatch",
+    "TrainingError",
 ]
 
 
@@ -73,6 +74,10 @@ class ModelFileError(IdsError, ValueError):
 
 class ConfigError(IdsError, ValueError):
     """A setting cannot work."""
+
+
+class TrainingError(IdsError, ValueError):
+    """A model cannot be trained so, or on these flows."""
 
 
 class KafkaError(IdsError):

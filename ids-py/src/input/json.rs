@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use ids_core::{FlowRecords, JsonDecoder, Model, RecordErrorKind};
+use ids_core::{FlowRecords, JsonDecoder, RecordErrorKind, Schema};
 use pyo3::PyResult;
 
 use crate::errors;
@@ -17,9 +17,9 @@ pub(crate) struct JsonRows<'a> {
 }
 
 impl<'a> JsonRows<'a> {
-    pub(crate) fn new(bytes: &'a [u8], model: &Model) -> PyResult<Self> {
-        let mut decoder = JsonDecoder::new(Arc::clone(model.schema()), model.inputs()).map_err(errors::core)?;
-        let mut records = FlowRecords::new(Arc::clone(model.schema()));
+    pub(crate) fn new(bytes: &'a [u8], schema: &Arc<Schema>, inputs: &[String]) -> PyResult<Self> {
+        let mut decoder = JsonDecoder::new(Arc::clone(schema), inputs).map_err(errors::core)?;
+        let mut records = FlowRecords::new(Arc::clone(schema));
         let text = bytes.strip_suffix(b"\n").unwrap_or(bytes);
         let mut lines: Vec<_> = text.split(|&byte| byte == b'\n').collect();
         // One record on several lines: its first line is none, and the whole is.

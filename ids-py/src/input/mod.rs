@@ -28,10 +28,8 @@ use crate::watch::Watch;
 
 pub(crate) use arrow::ArrowRows;
 pub(crate) use dicts::DictReader;
-pub(crate) use files::{buffered, collect, open};
-
-use files::RecordRows;
-use json::JsonRows;
+pub(crate) use files::{RecordRows, buffered, collect, open};
+pub(crate) use json::JsonRows;
 
 /// Which columns to read beside those that the model takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,7 +176,7 @@ impl<'py> Input<'py> {
                 py.detach(|| outputs.score(model, &rows, wanted, n_threads, &watch));
             }
             Self::Json(bytes) => {
-                let rows = JsonRows::new(bytes, model)?;
+                let rows = JsonRows::new(bytes, model.schema(), model.inputs())?;
                 py.detach(|| outputs.score(model, &rows, wanted, n_threads, &watch));
             }
             Self::Arrow(rows) => py.detach(|| outputs.score(model, rows, wanted, n_threads, &watch)),

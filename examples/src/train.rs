@@ -1,0 +1,235 @@
+//! `ids train`: a forest from a file of labelled flows, without Spark.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use ids_core::split::{Holdout, Side, SideCounts, Split};
+use ids_core::train::{FeaturesPerNode, Settings, TrainingFlows, train};
+use ids_core::{ConfusionMatrix, Model, Quality, Schema};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::flow_file::{FlowFile, schema_of};
+
+/// What `train` trains on, and how.
+#[derive(Args)]
+pub struct TrainArgs {
+    /// Labelled flows: CSV or JSON lines. The file is read up to three times, so it cannot be standard input.
+    #[arg(long)]
+    input: PathBuf,
+    /// The model file to write; one that is there stays until the new one is complete.
+    #[arg(long)]
+    out: PathBuf,
+    /// Name or TOML file of the schema [default: the built-in one that the columns tell].
+    #[arg(long)]
+    schema: Option<String>,
+    /// Number of trees.
+    #[arg(long, default_value_t = Settings::default().trees)]
+    trees: usize,
+    /// Longest path from a root to a leaf, in splits: 1 to 30.
+    #[arg(long, default_value_t = Settings::default().depth)]
+    depth: usize,
+    /// A split leaves at least as many rows of a tree's bag on each side.
+    #[arg(long, default_value_t = Settings::default().min_rows_per_leaf)]
+    min_rows_per_leaf: u64,
+    /// Features that each node draws and looks at: sqrt or third of all, all, or a number.
+    #[arg(long, default_value_t = Settings::default().features_per_node)]
+    features_per_node: FeaturesPerNode,
+    /// Bins that the values of a number are put in: a split lies between two.
+    #[arg(long, default_value_t = Settings::default().bins)]
+    bins: usize,
+    /// How much rare classes weigh more: 0, each row the same, to 1, each class the same.
+    #[arg(long, default_value_t = Settings::default().balance)]
+    balance: f64,
+    /// Where the random numbers of bags and features start: the same seed gives the same model.
+    #[arg(long, default_value_t = Settings::default().seed)]
+    seed: u64,
+    /// Threads [default: one per processor]; they change nothing but the time.
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Which rows are held out to test with.
+    #[arg(long, value_enum, default_value_t = HeldOut::Hash)]
+    split: HeldOut,
+    /// Share of the rows that are held out.
+    #[arg(long, default_value_t = Holdout::default().test_share)]
+    test_share: f64,
+    /// Which of the many splits by hash.
+    #[arg(long, default_value_t = Holdout::default().seed)]
+    split_seed: u64,
+}
+
+/// Ways to hold rows out.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum HeldOut {
+    /// By a hash of all features: equal rows are on one side.
+    Hash,
+    /// None: all rows are trained on, and nothing is measured.
+    None,
+}
+
+/// What a file has for a training.
+struct Shown {
+    /// Per row that is a flow with a label: its side.
+    sides: Vec<Side>,
+    n_bad: u64,
+    first_bad: Option<String>,
+    n_unlabelled: u64,
+    classes: BTreeMap<String, [u64; 2]>,
+}
+
+/// Trains, writes the model and says how well it does on the rows held out.
+pub fn run(arguments: &TrainArgs) -> Result<()> {
+    let TrainArgs { input, out, .. } = arguments;
+    if input == Path::new("-") {
+        bail!("the input is read more than once, so it cannot be standard input: write it to a file first");
+    }
+    let settings = settings(arguments);
+    let schema = Arc::new(schema_of(input, arguments.schema.as_deref())?);
+    say(format_args!("reads     {}, schema {}", input.display(), schema.name()))?;
+    let &TrainArgs { test_share, split_seed: seed, .. } = arguments;
+    let holdout = (arguments.split == HeldOut::Hash).then_some(Holdout { split: Split::Hash, test_share, seed });
+    let shown = show(input, &schema, holdout.as_ref())?;
+    say_rows(&shown, holdout.as_ref())?;
+
+    let mut flows = TrainingFlows::new(Arc::clone(&schema))?;
+    let mut sides = shown.sides.iter();
+    let mut file = FlowFile::of_schema(input, &schema, &[], "taking the rows to train on")?;
+    while let Some(batch) = file.next_batch()? {
+        let labelled = batch.records.iter().filter(|record| record.label().is_some());
+        for (record, _) in labelled.zip(sides.by_ref()).filter(|(_, side)| **side == Side::Train) {
+            flows.push(&record);
+        }
+    }
+    let (n_rows, started) = (flows.len(), Instant::now());
+    let Settings { trees, depth, features_per_node, seed, .. } = settings;
+    say(format_args!(
+        "trains    {trees} trees of depth {depth} at most on {n_rows} rows, {features_per_node} of the features per node, seed {seed}"
+    ))?;
+    let progress = ProgressBar::new(trees as u64);
+    progress.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} trees {eta}")?);
+    progress.set_message("training");
+    let trained = train(flows, &settings, |n_done| {
+        progress.set_position(n_done as u64);
+        ControlFlow::Continue(())
+    });
+    progress.finish_and_clear();
+    let model = Arc::new(trained?.expect("nobody stopped it"));
+    let seconds = started.elapsed().as_secs_f64();
+    model.save(out)?;
+    let (forest, bytes) = (model.forest(), std::fs::metadata(out)?.len());
+    say(format_args!(
+        "          in {seconds:.1} s: {} nodes, {} inputs, {} classes",
+        forest.n_nodes(),
+        model.inputs().len(),
+        model.classes().len()
+    ))?;
+    say(format_args!("writes    {}, version {}, {bytes} bytes", out.display(), model.version()))?;
+    if holdout.is_none() {
+        return say(format_args!("tests     nothing: no row is held out"));
+    }
+    let quality = test(&model, input, &shown.sides)?;
+    say(format_args!("tests     on {} rows that it has not seen\n\n{quality}", quality.rows))
+}
+
+fn settings(arguments: &TrainArgs) -> Settings {
+    let &TrainArgs { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads, .. } = arguments;
+    Settings { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads }
+}
+
+/// Writes a line at once: whoever waits sees what is being done.
+fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+/// Reads the file once, for the side of each row.
+fn show(input: &Path, schema: &Arc<Schema>, holdout: Option<&Holdout>) -> Result<Shown> {
+    let mut splitter = holdout.map(|holdout| holdout.bind(schema)).transpose()?;
+    let mut shown = Shown { sides: Vec::new(), n_bad: 0, first_bad: None, n_unlabelled: 0, classes: BTreeMap::new() };
+    let mut labels: Vec<u32> = Vec::new();
+    let mut names: Vec<String> = Vec::new();
+    let mut file = FlowFile::of_schema(input, schema, &[], "splitting")?;
+    while let Some(batch) = file.next_batch()? {
+        shown.n_bad += batch.bad.len() as u64;
+        shown.first_bad = shown.first_bad.or_else(|| batch.bad.first().map(ToString::to_string));
+        for (record, &row) in batch.records.iter().zip(batch.rows) {
+            let Some(label) = record.label() else {
+                shown.n_unlabelled += 1;
+                continue;
+            };
+            let class = names.iter().position(|name| name == label).unwrap_or_else(|| {
+                names.push(label.into());
+                names.len() - 1
+            });
+            labels.push(class as u32);
+            if let Some(splitter) = &mut splitter {
+                splitter.add(row, record)?;
+            }
+        }
+    }
+    shown.sides = match splitter {
+        Some(splitter) => splitter.sides()?,
+        None => vec![Side::Train; labels.len()],
+    };
+    for (&class, side) in labels.iter().zip(&shown.sides) {
+        let counts = shown.classes.entry(names[class as usize].clone()).or_default();
+        match side {
+            Side::Train => counts[0] += 1,
+            Side::Test => counts[1] += 1,
+            Side::Repeated | Side::Unplaced => {}
+        }
+    }
+    Ok(shown)
+}
+
+fn say_rows(shown: &Shown, holdout: Option<&Holdout>) -> Result<()> {
+    let Shown { sides, n_bad, first_bad, n_unlabelled, classes } = shown;
+    if let Some(first) = first_bad {
+        say(format_args!("          {n_bad} rows are no flows and are left out; the first: {first}"))?;
+    }
+    if *n_unlabelled > 0 {
+        say(format_args!("          {n_unlabelled} flows have no label and are left out"))?;
+    }
+    let SideCounts { train, test, .. } = SideCounts::of(sides);
+    if let Some(holdout) = holdout {
+        let percent = 100.0 * holdout.test_share;
+        say(format_args!(
+            "splits    {train} rows to train on, {test} held out: {percent} % by a hash of all features, so that equal rows are on one side"
+        ))?;
+    }
+    let mut by_size: Vec<_> = classes.iter().collect();
+    by_size.sort_by_key(|(_, counts)| std::cmp::Reverse(counts[0]));
+    for (class, [train, test]) in by_size {
+        say(format_args!("          {train:>9} {test:>9}  {class}"))?;
+    }
+    Ok(())
+}
+
+/// What the model makes of the rows held out.
+fn test(model: &Arc<Model>, input: &Path, sides: &[Side]) -> Result<Quality> {
+    let mut matrix = ConfusionMatrix::new(model.labels(), model.benign());
+    let mut scorer = model.scorer();
+    let mut sides = sides.iter();
+    let mut file = FlowFile::of_schema(input, model.schema(), &[], "testing")?;
+    let mut n_unknown = 0;
+    while let Some(batch) = file.next_batch()? {
+        for (record, score) in batch.records.iter().zip(scorer.score(batch.records).iter()) {
+            let Some(label) = record.label() else { continue };
+            if sides.next() == Some(&Side::Test) {
+                n_unknown += u64::from(!matrix.count(label, score?.class()));
+            }
+        }
+    }
+    if n_unknown > 0 {
+        say(format_args!(
+            "          {n_unknown} rows held out are of classes that no row to train on has: not counted"
+        ))?;
+    }
+    Ok(matrix.quality())
+}
