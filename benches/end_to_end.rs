@@ -1,8 +1,9 @@
 //! How many flows a second does one core take from bytes to verdicts, and how many rows does a forest score?
 //!
 //! `JSON to scores` and `CSV to scores` decode, run the pipeline and the forest, batch by batch, as the detector and
-//! `ids score` do. `forest` is the engine alone (docs/engine.md), row by row and in batches; `by doubles` is its fall-back, and
-//! `reference` the obvious scorer.
+//! `ids score` do. `forest` is the engine alone (docs/engine.md), row by row and in batches, on either side of the sizes at
+//! which it goes to work otherwise, and by each processor's instructions; `by doubles` is its fall-back, and `reference` the
+//! obvious scorer.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::fs;
@@ -53,7 +54,7 @@ fn forest(criterion: &mut Criterion) {
         let n_features = subject.forest.n_features();
         let mut scores = Scores::default();
         let mut group = criterion.benchmark_group(subject.name);
-        for n_rows in [1, 64, 1_024, 65_536] {
+        for n_rows in [1, 4, 5, 63, 64, 1_024, 65_536] {
             let rows = subject.some(n_rows.max(1_024));
             group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
             group.bench_function(BenchmarkId::new("forest", n_rows), |bencher| {
@@ -64,6 +65,12 @@ fn forest(criterion: &mut Criterion) {
         }
         let rows = subject.some(1_024);
         group.throughput(Throughput::Elements(1_024));
+        for isa in Isa::all() {
+            let engine = Engine::with(&subject.forest, Ways::All, isa);
+            group.bench_function(BenchmarkId::new(format!("{isa:?}"), 1_024), |bencher| {
+                bencher.iter(|| engine.score(&rows, &mut scores));
+            });
+        }
         let doubles = Engine::with(&subject.forest, Ways::Doubles, Isa::best());
         group.bench_function(BenchmarkId::new("by doubles", 1_024), |bencher| {
             bencher.iter(|| doubles.score(&rows, &mut scores));
