@@ -267,13 +267,7 @@ impl fmt::Display for Budgeted {
         alarms("before", self.false_alarms_before, self.per_day_before)?;
         alarms("after ", self.false_alarms, self.per_day)?;
         let width = self.classes.iter().map(|class| class.class.chars().count()).max().unwrap_or(0).max(11);
-        writeln!(
-            f,
-            "\n{:width$}  threshold  false alarms      rows  {:24}  after",
-            "attacks that raise an alert",
-            "before",
-            width = width
-        )?;
+        writeln!(f, "\n{:width$}  threshold  false alarms      rows  {:24}  after", "class", "alerted before")?;
         let both = |recall: &BeforeAfter| {
             let share = |Estimate { value, interval: Interval { low, high } }: Estimate| {
                 format!("{:6.2} % [{:.2}, {:.2}]", 100.0 * value, 100.0 * low, 100.0 * high)
@@ -289,8 +283,8 @@ impl fmt::Display for Budgeted {
         writeln!(f, "{:width$}  {:9}  {:>12}  {}", "all attacks", "", grouped(self.false_alarms), both(&self.recall))?;
         write!(
             f,
-            "\nIn brackets 95 % intervals (Wilson 1927). The thresholds were chosen on these rows, which the model must not \
-             have been trained on:\nwhat they are worth, `ids evaluate` says on others."
+            "\nAlerted: shares of the attacks of the class, as whatever attack; in brackets 95 % intervals (Wilson 1927). The \
+             model must\nnot have been trained on these rows. The thresholds were chosen on them: what they are worth, `ids evaluate` says on\nothers."
         )
     }
 }

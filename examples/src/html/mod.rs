@@ -76,12 +76,13 @@ impl Page<'_> {
     fn expected(&self) -> Option<String> {
         let asked = self.report.alarms.asked.as_ref()?;
         let of = |Estimate { value, interval: Interval { low, high } }: Estimate| {
-            format!("{value:.1} ({low:.1} to {high:.1})")
+            format!("{} ({} to {})", number(value), number(low), number(high))
         };
         let daily = match (asked.flows_per_day, asked.true_alarms_per_day, asked.false_alarms_per_day) {
             (Some(flows), Some(of_attacks), Some(of_benign)) => {
                 format!(
-                    " and of {flows} flows a day, {} true and {} false alarms come in a day:",
+                    " and of {} flows a day, {} true and {} false alarms come in a day:",
+                    number(flows),
                     of(of_attacks),
                     of(of_benign)
                 )
@@ -91,4 +92,9 @@ impl Page<'_> {
         let precision = of(asked.precision.times(100.0));
         Some(format!("Where {} of the flows are attacks{daily} {precision} % of the alarms are true.", asked.base_rate))
     }
+}
+
+/// A number, whole from 100 on.
+fn number(x: f64) -> String {
+    if x < 100.0 { format!("{x:.1}") } else { format!("{x:.0}") }
 }
