@@ -34,7 +34,7 @@ pub struct EvaluateArgs {
     #[arg(long, value_parser = positive, requires = "base_rate")]
     flows_per_day: Option<f64>,
     /// Bootstrap replicates of the intervals.
-    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=20_000))]
     replicates: u32,
     /// Bins of the reliability curves.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1_000))]

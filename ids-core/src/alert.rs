@@ -3,6 +3,7 @@
 //! Which column goes into which ECS field is written in the schema's table (`ecs = "source.ip"`).
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -29,6 +30,17 @@ pub struct AlertPolicy {
     pub threshold: f64,
     /// Least probability by class.
     pub by_class: BTreeMap<String, f64>,
+}
+
+impl fmt::Display for AlertPolicy {
+    /// `every attack`, or the thresholds: `from 0.4, DoS from 0.9`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.threshold {
+            0.0 => f.write_str("every attack")?,
+            threshold => write!(f, "from {threshold}")?,
+        }
+        self.by_class.iter().try_for_each(|(class, threshold)| write!(f, ", {class} from {threshold}"))
+    }
 }
 
 /// A policy bound to a model: thresholds by position of the class, and how alerts are laid out.

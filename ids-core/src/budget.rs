@@ -100,7 +100,8 @@ impl Budget {
         let (model, benign) = (&cases.model, cases.model.benign());
         let benign_rows = cases.cases.iter().filter(|case| !cases.is_attack(case)).count() as u64;
         let rate = self.false_alarms_per_day / self.flows_per_day;
-        let allowed = benign_rows as f64 * rate;
+        // Multiplied first, or a whole number might come out a little less.
+        let allowed = benign_rows as f64 * self.false_alarms_per_day / self.flows_per_day;
         if allowed < LEAST_ALLOWED {
             let needed = (LEAST_ALLOWED / rate).ceil() as u64;
             return Err(refused(format!(

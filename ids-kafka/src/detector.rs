@@ -71,8 +71,14 @@ struct Scoring {
 
 impl Scoring {
     fn new(config: &DetectorConfig, model: Arc<Model>) -> Result<Self> {
-        let alerting = model.alerting(config.policy().as_ref())?;
+        let policy = config.policy();
+        let alerting = model.alerting(policy.as_ref())?;
         let decoder = Decoder::new(config.csv_columns.as_deref(), &model)?;
+        let (alerts, whose) = match &policy {
+            Some(configured) => (configured, "configuration"),
+            None => (model.alerts(), "model"),
+        };
+        tracing::info!(model = model.version(), %alerts, by = whose, "alerts are raised");
         Ok(Self { alerting, decoder, scorer: model.scorer(), model })
     }
 }

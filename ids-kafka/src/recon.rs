@@ -215,6 +215,19 @@ struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     fn new(books: &'a Books<'a>) -> Result<Self> {
+        // A verdict tells the version of its model, which does not change with the thresholds for alerts.
+        for (i, model) in books.models.iter().enumerate() {
+            let is_other = |earlier: &&Arc<Model>| {
+                earlier.version() == model.version() && earlier.alerts() != model.alerts() && books.policy.is_none()
+            };
+            if books.models[..i].iter().any(|earlier| is_other(&earlier)) {
+                return Err(Error::Config(format!(
+                    "two of the models are of version {} and have other thresholds for alerts: which of them raised an alert cannot \
+                     be told; give one of them, with --alert-threshold or --class-threshold where both served",
+                    model.version()
+                )));
+            }
+        }
         let offline = books.models.iter().map(|model| {
             Ok(Offline {
                 model: Arc::clone(model),

@@ -10,7 +10,7 @@ use crate::input::Columns;
 use crate::model::Model;
 use crate::outputs::{NO_LABEL, UNKNOWN_LABEL, Wanted};
 
-/// The figures as JSON, as `ids evaluate --json` writes them, and as text; rows without score, the first of their
+/// The plain figures as JSON and as text; rows without score, the first of their
 /// faults, rows without label and rows with a label that is no class.
 type Report = (String, String, usize, Option<String>, usize, usize);
 

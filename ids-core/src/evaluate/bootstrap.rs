@@ -41,7 +41,7 @@ pub struct Intervals {
     pub classes: Vec<ClassIntervals>,
 }
 
-/// The intervals of one class; `None` where it does not occur.
+/// The intervals of one class; `None` where it does not occur, and of an F1 that is 0 or 1.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassIntervals {
     /// Its name.
@@ -93,9 +93,12 @@ impl Bootstrap {
                 class: quality.classes[class].class.clone(),
                 precision: of_share(&|quality| (hits(quality), predicted(quality))),
                 recall: of_share(&|quality| (hits(quality), support(quality))),
-                f1: of(&|quality| match support(quality) + predicted(quality) {
-                    0 => f64::NAN,
-                    _ => quality.classes[class].f1,
+                // One that is 0 or 1 is so in all replicates, which would pass for certainty.
+                f1: Some(quality.classes[class].f1).filter(|f1| (0.0 < *f1) && (*f1 < 1.0)).and_then(|_| {
+                    of(&|quality| match support(quality) + predicted(quality) {
+                        0 => f64::NAN,
+                        _ => quality.classes[class].f1,
+                    })
                 }),
             }
         };
@@ -208,7 +211,7 @@ mod tests {
         let intervals = BOOTSTRAP.intervals(&matrix);
         let [benign, dos, worm] = &intervals.classes[..] else { panic!("three classes") };
         assert!(benign.f1.is_some_and(|f1| f1.low < f1.high));
-        assert_eq!((dos.precision, dos.recall), (None, Some(Interval::of_share(0, 5))));
+        assert_eq!((dos.precision, dos.recall, dos.f1), (None, Some(Interval::of_share(0, 5)), None));
         assert_eq!((worm.precision, worm.recall, worm.f1), (None, None, None));
     }
 

@@ -35,7 +35,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "\nIn brackets 95 % intervals: percentiles of {} bootstrap replicates of the rows (Efron & Tibshirani 1993), \
-             seed {};\nof shares that are 0 or 1, and of bins and thresholds, Wilson's (1927). Rows count as independent.",
+             seed {};\nof shares that are 0 or 1, and of bins and thresholds, Wilson's (1927). An F1 of 0 or 1 has none, and a difference \
+             of two\nshares that are both 0 or both 1 tells nothing. Rows count as independent.",
             grouped(u64::from(bootstrap.replicates)),
             bootstrap.seed
         )
@@ -166,6 +167,12 @@ fn alarms(f: &mut fmt::Formatter<'_>, alarms: &Alarms) -> fmt::Result {
 fn compared(f: &mut fmt::Formatter<'_>, model: &str, comparison: &Comparison) -> fmt::Result {
     let Comparison { versus, differences, mcnemar, .. } = comparison;
     writeln!(f, "{model} versus {versus}, on the same rows")?;
+    if model == versus {
+        writeln!(
+            f,
+            "  They are of one version and predict alike; thresholds for alerts, where they differ, are not compared."
+        )?;
+    }
     writeln!(f, "  {:16}  {:>12}  {:>12}  difference", "", model, versus)?;
     for row in differences {
         let Interval { low, high } = row.difference.interval;
@@ -185,7 +192,11 @@ fn compared(f: &mut fmt::Formatter<'_>, model: &str, comparison: &Comparison) ->
 
 /// `0.912 [0.901, 0.923]`; without an interval, there is no figure.
 fn figure(value: f64, interval: Option<Interval>) -> String {
-    interval.map_or("-".into(), |Interval { low, high }| format!("{value:.3} [{low:.3}, {high:.3}]"))
+    match interval {
+        Some(Interval { low, high }) => format!("{value:.3} [{low:.3}, {high:.3}]"),
+        None if value > 0.0 => format!("{value:.3}"),
+        None => "-".into(),
+    }
 }
 
 /// ` 91.20 % [90.10, 92.30]`.

@@ -1,4 +1,4 @@
-"""How well predictions agree with labels: the report of `ids evaluate`, for notebooks."""
+"""How well predictions agree with labels: the plain figures of `ids evaluate`, for notebooks."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["Evaluation", "evaluate"]
 
 
 class Evaluation:
-    """The figures of an evaluation; printed, the report of `ids evaluate`.
+    """The figures of an evaluation; printed, a table.
 
     Definitions are scikit-learn's: where a precision or recall has nothing to divide by it is 0; `macro_f1` is the
     plain mean over the classes that occur.
@@ -62,7 +62,7 @@ class Evaluation:
         self.unknown = unknown
 
     def to_dict(self) -> dict[str, Any]:
-        """The figures as `ids evaluate --json` writes them."""
+        """The figures as a dict: those of `ids evaluate --json`, without intervals."""
         return copy.deepcopy(self._figures)
 
     def to_frame(self) -> pandas.DataFrame:
