@@ -113,14 +113,15 @@ mod tests {
     #[test]
     fn the_error_is_the_weighted_gap() {
         let mut curve = Curve::new(10);
-        for (probability, holds) in [(0.0, false), (0.1, false), (0.95, true), (0.95, false), (1.0, true), (1.0, true)]
-        {
+        let rows = [(0.0, false), (0.1, false), (0.55, true), (0.95, true), (0.95, false), (1.0, true), (1.0, true)];
+        for (probability, holds) in rows {
             curve.add(probability, holds);
         }
         let Reliability { ece, bins } = curve.reliability();
-        assert_eq!((bins[0].rows, bins[1].rows, bins[9].rows), (2, 0, 4));
+        assert_eq!((bins[0].rows, bins[1].rows, bins[5].rows, bins[9].rows), (2, 0, 1, 4));
         assert_eq!((bins[9].mean, bins[9].observed), (0.975, 0.75));
-        assert!((ece - (2.0 / 6.0 * 0.05 + 4.0 / 6.0 * 0.225)).abs() < 1e-12, "{ece}");
+        // Too sure and too cautious do not make up for each other.
+        assert!((ece - (2.0 * 0.05 + 0.45 + 4.0 * 0.225) / 7.0).abs() < 1e-12, "{ece}");
         assert_eq!(Curve::new(3).reliability().ece, 0.0);
     }
 }
