@@ -23,7 +23,12 @@ pub struct FlowFile {
 impl FlowFile {
     /// Opens the file at `path`, or standard input for `-`, for `model`.
     pub fn open(path: &Path, model: &Model) -> Result<Self> {
-        Self::of_schema(path, model.schema(), model.inputs(), "scoring")
+        Self::open_with(path, model, model.inputs())
+    }
+
+    /// As [`open`](Self::open), for `model` and others of its schema, which take the columns `inputs`.
+    pub fn open_with(path: &Path, model: &Model, inputs: &[String]) -> Result<Self> {
+        Self::of_schema(path, model.schema(), inputs, "scoring")
     }
 
     /// Opens the file at `path`, or standard input for `-`, which must have the columns `inputs`; the progress bar says

@@ -2,12 +2,17 @@
 
 pub mod describe;
 pub mod dlq;
+pub mod evaluate;
 pub mod flow_file;
+mod html;
 pub mod lint;
+pub mod model_arg;
 pub mod monitor;
 pub mod observer;
 pub mod recon;
 pub mod report;
+pub mod split;
+pub mod threshold;
 pub mod train;
 
 use std::path::Path;

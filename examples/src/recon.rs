@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use ids_core::AlertPolicy;
-use ids_kafka::config::{Fraction, class_threshold};
+use ids_kafka::config::{Fraction, class_threshold, policy};
 use ids_kafka::recon::{Books, Place};
 use ids_kafka::tally::Tally;
 use ids_kafka::{Connection, Topics};
@@ -37,9 +36,10 @@ pub struct ReconArgs {
     /// Columns of the flows, if they are CSV rows, as the detector was told.
     #[arg(long, env = "CSV_COLUMNS")]
     csv_columns: Option<String>,
-    /// Least probability that raises an alert, as the detector was told.
-    #[arg(long, env = "ALERT_THRESHOLD", default_value = "0")]
-    alert_threshold: Fraction,
+    /// Least probability that raises an alert, as the detector was told; without this and --class-threshold the
+    /// thresholds of the model.
+    #[arg(long, env = "ALERT_THRESHOLD")]
+    alert_threshold: Option<Fraction>,
     /// Least probability that raises an alert for one class, as the detector was told.
     #[arg(long, value_name = "CLASS=PROBABILITY", value_parser = class_threshold)]
     class_threshold: Vec<(String, Fraction)>,
@@ -71,7 +71,6 @@ pub fn run(arguments: &ReconArgs) -> Result<bool> {
     let models = models.collect::<Result<Vec<_>>>()?;
     let acked = arguments.acked.as_deref().map(read_acked).transpose()?;
     let tallies = arguments.metrics.iter().map(|source| Ok(Tally::read(source, &text_of(source)?)?));
-    let thresholds = arguments.class_threshold.iter();
     let progress = ProgressBar::new_spinner();
     progress.set_message(format!("reading {} and what came of it", arguments.topic));
     progress.enable_steady_tick(Duration::from_millis(100));
@@ -79,10 +78,7 @@ pub fn run(arguments: &ReconArgs) -> Result<bool> {
         connection: &arguments.connection,
         topics: &Topics::of(&arguments.topic),
         models: &models,
-        policy: &AlertPolicy {
-            threshold: arguments.alert_threshold.get(),
-            by_class: thresholds.map(|(class, threshold)| (class.clone(), threshold.get())).collect(),
-        },
+        policy: policy(arguments.alert_threshold, &arguments.class_threshold).as_ref(),
         csv_columns: arguments.csv_columns.as_deref(),
         acked: acked.as_ref(),
         tallies: &tallies.collect::<Result<Vec<_>>>()?,

@@ -219,17 +219,18 @@ fn train_writes_a_model_and_says_how_good_it_is() {
         succeed("ids", &[&fixed[..], more].concat())
     };
     let (model, again, whole) = (file("model.ids"), file("again.ids"), file("whole.ids"));
-    let text = train(&model, &[]);
+    let split = ["--split", "hash", "--seed", "1"];
+    let text = train(&model, &split);
     for expected in
         ["schema unsw-nb15", "rows to train on", "trains    8 trees", "that it has not seen", "macro average"]
     {
         assert!(text.contains(expected), "{expected} in {text}");
     }
-    train(&again, &["--threads", "1"]);
+    train(&again, &[&split[..], &["--threads", "1"]].concat());
     assert!(std::fs::read(&model).expect("a model") == std::fs::read(&again).expect("a model"), "the same seed");
-    assert!(train(&whole, &["--split", "none"]).contains("no row is held out"));
+    assert!(train(&whole, &[]).contains("no row is held out"));
     let text = succeed("ids", &["inspect", &whole]);
-    for expected in ["trained     by ids ", "on 9000 rows", "depth 8", "seed 1", "42 features"] {
+    for expected in ["trained     by ids ", "on 9000 rows", "depth 8", "seed 0", "42 features"] {
         assert!(text.contains(expected), "{expected} in {text}");
     }
     let quality = succeed("ids", &["evaluate", "--model", &whole, "--input", FLOWS]);
@@ -302,6 +303,124 @@ fn lint_finds_a_leak_and_can_deny_it() {
     assert_eq!(lint("nowhere.csv", &["--deny"]).0, Some(2));
 }
 
+/// The flows, of which rows with an odd number have a class that no model knows.
+fn flows_of_unknown_classes(directory: &Path) -> String {
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    let lines = text.lines().take(401).enumerate().map(|(row, line)| match row {
+        0 => line.to_owned(),
+        _ if row % 2 == 1 => line.replace(",Normal,", ",Zero-day,"),
+        _ => line.to_owned(),
+    });
+    let path = directory.join("flows.csv");
+    std::fs::write(&path, lines.collect::<Vec<_>>().join("\n")).expect("writes");
+    path.to_str().expect("a path").to_owned()
+}
+
+#[test]
+fn evaluate_splits_compares_and_names_what_no_model_knows() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let json = directory.path().join("report.json");
+    let json = json.to_str().expect("a path");
+    let report_of = |arguments: &[&str]| {
+        let text = succeed("ids", &[&["evaluate", "--model", SMALL, "--json", json, "--input"], arguments].concat());
+        let report: Value = serde_json::from_slice(&std::fs::read(json).expect("a report")).expect("JSON");
+        (text, report)
+    };
+    let split = ["--split", "hash", "--test-share", "0.25", "--seed", "3"];
+    let (text, report) = report_of(&[&[FLOWS, "--versus", "models/unsw-nb15"], &split[..]].concat());
+    let input = &report["input"];
+    let side = |name: &str| input["split"][name].as_u64().expect(name);
+    assert_eq!(side("train") + side("test"), 9_000);
+    assert_eq!((side("test"), side("repeated")), (report["rows"].as_u64().expect("rows"), 0));
+    assert!((2_000..2_500).contains(&side("test")), "{report}");
+    assert!(text.contains("on the test side: by a hash of all features, share 0.25, seed 3"), "{text}");
+    let differences = report["comparison"]["differences"].as_array().expect("differences");
+    let macro_f1 = &differences[0];
+    assert_eq!(macro_f1["figure"], "macro_f1");
+    // The larger model is the better one, beyond chance.
+    assert!(macro_f1["difference"]["high"].as_f64().is_some_and(|high| high < 0.0), "{macro_f1}");
+    assert!(report["comparison"]["mcnemar"]["p_value"].as_f64().is_some_and(|p| p < 1e-3), "{report}");
+    assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
+    // The same seed gives the same report.
+    assert_eq!(report_of(&[&[FLOWS, "--versus", "models/unsw-nb15"], &split[..]].concat()).0, text);
+
+    let unknown = flows_of_unknown_classes(directory.path());
+    let (text, report) = report_of(&[&unknown, "--base-rate", "0.001", "--flows-per-day", "1000000"]);
+    let zero_day = &report["unknown_classes"][0];
+    let n = zero_day["rows"].as_u64().expect("rows");
+    assert!(zero_day["class"] == "Zero-day" && n > 50, "{report}");
+    assert_eq!(report["rows"].as_u64(), Some(400 - n));
+    assert!(text.contains("of classes that the model was not taught") && text.contains("  Zero-day"), "{text}");
+    let asked = &report["alarms"]["asked"];
+    let number = |pointer: &str| asked.pointer(pointer).and_then(Value::as_f64).expect(pointer);
+    let alarms = number("/true_alarms_per_day/value") + number("/false_alarms_per_day/value");
+    assert!((number("/precision/value") - number("/true_alarms_per_day/value") / alarms).abs() < 1e-12, "{asked}");
+    assert!(number("/precision/low") <= number("/precision/value"), "{asked}");
+}
+
+#[test]
+fn the_page_of_a_report_needs_nothing_else() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("report.html");
+    let html = path.to_str().expect("a path");
+    let flows = flows_of_unknown_classes(directory.path());
+    let flows = std::fs::rename(&flows, directory.path().join("<b>.csv")).map(|()| directory.path().join("<b>.csv"));
+    let flows = flows.expect("renames");
+    let flows = flows.to_str().expect("a path");
+    let text = succeed("ids", &["evaluate", "--model", SMALL, "--input", flows, "--html", html]);
+    let page = std::fs::read_to_string(&path).expect("a page");
+    assert_eq!((page.matches("<svg").count(), page.matches("</svg>").count()), (5, 5));
+    for expected in ["Evaluation of model", "Reconnaissance", "Zero-day", "&#60;b&#62;.csv"] {
+        assert!(page.contains(expected), "{expected}");
+    }
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    for forbidden in ["<script", "http:", "https:", "@import", "url(", "<link", "<b>.csv"] {
+        assert!(!outside.contains(forbidden), "{forbidden}");
+    }
+    let macro_f1 = text.lines().find(|line| line.starts_with("macro average")).expect("a line");
+    assert!(page.contains(macro_f1.trim_end()), "the page has the text");
+}
+
+#[test]
+fn thresholds_keep_a_budget_and_are_in_the_model() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
+    let (out, json) = (file("alerting.ids"), file("budget.json"));
+    let threshold = |more: &[&str]| {
+        let arguments = ["threshold", "--model", SMALL, "--input", FLOWS, "--out", &out, "--json", &json];
+        run("ids", &[&arguments[..], more].concat())
+    };
+    // 4,041 benign rows: too few for 20 alarms among a million, and enough for 2,000.
+    let refused = threshold(&["--budget", "20/day", "--flows-per-day", "1000000"]);
+    let message = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(!refused.status.success() && message.contains("It takes 150,000 benign rows"), "{message}");
+    assert!(!Path::new(&out).exists());
+    let done = threshold(&["--budget", "2000/day", "--flows-per-day", "1000000"]);
+    let text = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert!(text.contains("8 of the 4,041 benign validation rows may raise an alert"), "{text}");
+    let budgeted: Value = serde_json::from_slice(&std::fs::read(&json).expect("figures")).expect("JSON");
+    assert!(budgeted["false_alarms"].as_u64().is_some_and(|n| (5..=8).contains(&n)), "{budgeted}");
+    let recall = |name: &str| budgeted["recall"][name]["value"].as_f64().expect(name);
+    assert!(recall("after") > 0.5 && recall("after") < recall("before"), "{budgeted}");
+
+    // The model says the same, and alerts by them.
+    assert!(succeed("ids", &["inspect", &out]).contains("alert from 0."));
+    let scored = |model: &str| succeed("ids", &["score", "--model", model, "--input", FLOWS]);
+    assert!(scored(&out) == scored(SMALL), "verdicts are those of the model without thresholds");
+    let report = file("report.json");
+    let printed = succeed("ids", &["evaluate", "--model", &out, "--input", FLOWS, "--json", &report]);
+    assert!(printed.contains("that reaches the model's alert threshold"), "{printed}");
+    let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
+    assert_eq!(report["alarms"]["false_alarms"], budgeted["false_alarms"]);
+    assert_eq!(report["alarms"]["recall"]["value"], budgeted["recall"]["after"]["value"]);
+    let message = fail(
+        "ids",
+        &["threshold", "--model", SMALL, "--input", FLOWS, "--out", &out, "--budget", "20", "--flows-per-day", "1"],
+    );
+    assert!(message.contains("such as 20/day"), "{message}");
+}
+
 #[test]
 fn import_keeps_what_is_there_if_it_is_told_to() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -331,7 +450,14 @@ fn errors_say_what_is_wrong() {
     let nothing = file("nothing.csv", "");
     let no_model = directory.path().to_str().expect("a path").to_owned();
     let unknown_key = file("unknown.toml", "colour = 'red'\n");
-    let cases: [(&str, &[&str], &str); 12] = [
+    let evaluate = ["evaluate", "--model", SMALL, "--input", FLOWS];
+    let by_time = [&evaluate[..], &["--split", "time"]].concat();
+    let by_address = [&evaluate[..], &["--split", "group"]].concat();
+    let no_split = [&evaluate[..], &["--test-share", "0.5"]].concat();
+    let cases: [(&str, &[&str], &str); 15] = [
+        ("ids", &by_time, "say --by COLUMN"),
+        ("ids", &by_address, "9000 have no value to split by"),
+        ("ids", &no_split, "--split"),
         ("ids", &["inspect", &no_model], "it has no metadata directory"),
         ("ids", &["inspect", FLOWS], "not a model file"),
         ("ids", &["inspect", "absent"], "absent"),

@@ -35,6 +35,7 @@ pub struct AlertPolicy {
 #[derive(Debug, Clone)]
 pub struct Alerting {
     thresholds: Vec<f64>,
+    benign: usize,
     layout: Object,
 }
 
@@ -63,14 +64,19 @@ impl AlertPolicy {
                 }
             }
         }
-        Ok(Alerting { thresholds, layout: Object::of(model.schema()) })
+        Ok(Alerting { thresholds, benign: model.benign(), layout: Object::of(model.schema()) })
     }
 }
 
 impl Alerting {
     /// Whether the verdict becomes an alert.
     pub fn raises(&self, verdict: &Verdict<'_>) -> bool {
-        verdict.attack && verdict.probability >= self.thresholds[verdict.prediction]
+        self.reaches(verdict.prediction, verdict.probability)
+    }
+
+    /// Whether predicting the class at `prediction` with that probability raises an alert.
+    pub fn reaches(&self, prediction: usize, probability: f64) -> bool {
+        prediction != self.benign && probability >= self.thresholds[prediction]
     }
 
     /// The alert for a verdict of `model` on a flow; `read_at_ms` is when the flow was read, in milliseconds since

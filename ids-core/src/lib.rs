@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod alert;
+pub mod budget;
 pub mod data_card;
 pub mod dead_letter;
 pub mod decode;
@@ -30,6 +31,8 @@ pub use dead_letter::DeadLetter;
 pub use decode::{CsvColumns, CsvDecoder, CsvReader, FlowReader, JsonDecoder, RecordError, RecordErrorKind};
 pub use error::{Error, Result};
 pub use evaluate::{ConfusionMatrix, Quality};
+#[cfg(feature = "report")]
+pub use evaluate::{Report, ReportOptions};
 pub use forest::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 pub use import::spark::SparkModel;
 pub use lint::{Lint, Linter};

@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use common::{bits_of, hexadecimal_double, repository};
-use ids_core::{Error, FlowRecords, JsonDecoder, Model, Schema};
+use ids_core::{AlertPolicy, Error, FlowRecords, JsonDecoder, Model, Origin, Schema, Verdict};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 /// The columns of the fixture: a schema as a user would describe it.
 const FIXTURE_SCHEMA: &str = r#"
@@ -102,6 +103,68 @@ fn a_model_file_gives_the_same_model() {
     assert_eq!(fs::read_dir(directory.path()).expect("directory").count(), 2, "nothing partial is left");
 }
 
+/// A file of version 3 knows nothing of thresholds.
+#[test]
+fn a_model_file_of_version_3_is_read() {
+    use ciborium::Value as Cbor;
+    let model = Model::load_spark(fixture(), fixture_schema()).expect("loads");
+    let bytes = model.to_bytes().expect("bytes");
+    let mut body: Cbor = ciborium::from_reader(&bytes[20..bytes.len() - 32]).expect("CBOR");
+    let fields = body.as_map_mut().expect("a map");
+    fields.retain(|(name, _)| name.as_text() != Some("alerts"));
+    let mut cbor = Vec::new();
+    ciborium::into_writer(&body, &mut cbor).expect("CBOR");
+    let mut old = [&b"IDSMODEL"[..], &3u32.to_le_bytes(), &(cbor.len() as u64).to_le_bytes(), &cbor].concat();
+    let checksum = Sha256::digest(&old);
+    old.extend_from_slice(&checksum);
+    let read = Model::from_bytes(&old).expect("reads");
+    assert_eq!(read.alerts(), &AlertPolicy::default());
+    // It is the same model: written again, it is of the newest version.
+    assert_eq!(read.to_bytes().expect("bytes"), bytes);
+}
+
+/// Thresholds decide which verdicts raise an alert, and nothing else.
+#[test]
+fn thresholds_change_no_score_and_no_version() {
+    let model = Model::load(repository().join("models/unsw-nb15-small")).expect("loads");
+    let by_class = [("DoS".to_owned(), 0.75), ("Worms".to_owned(), 1.0)].into_iter().collect();
+    let alerts = AlertPolicy { threshold: 0.5, by_class };
+    let bytes = model.clone().with_alerts(alerts.clone()).expect("a policy").to_bytes().expect("bytes");
+    let with = Model::from_bytes(&bytes).expect("reads");
+    assert_eq!((with.alerts(), with.version()), (&alerts, model.version()));
+    let shown = with.to_string();
+    assert!(shown.contains("DoS  threshold 1  alert from 0.75") && shown.contains("(benign)\n"), "{shown}");
+
+    let path = repository().join("testdata/synthetic-unsw-nb15.csv");
+    let input = std::io::BufReader::new(fs::File::open(&path).expect("flows"));
+    let schema = Arc::clone(model.schema());
+    let mut batches = ids_core::decode::FlowBatches::new(input, &path, schema, model.inputs()).expect("opens");
+    let (own, plain) = (with.alerting(None).expect("binds"), model.alerting(None).expect("binds"));
+    let overruled = with.alerting(Some(&AlertPolicy::default())).expect("binds");
+    let (mut n_rows, mut n_alerts, mut n_plain) = (0, 0, 0);
+    while let Some(batch) = batches.next_batch(1_024).expect("reads") {
+        let (mut one, mut other) = (model.scorer(), with.scorer());
+        let (one, other) = (one.score(batch.records), other.score(batch.records));
+        for (one, other) in one.iter().zip(other.iter()) {
+            let (one, other) = (one.expect("a score"), other.expect("a score"));
+            let bits = |values: &[f64]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!((one.class(), bits(one.raw)), (other.class(), bits(other.raw)));
+            assert_eq!(bits(one.probabilities), bits(other.probabilities));
+            let origin = Origin::of_file("flows", 1);
+            let [one, other] = [Verdict::new(&model, origin, one), Verdict::new(&with, origin, other)];
+            let json = |verdict: &Verdict<'_>| serde_json::to_string(verdict).expect("serialises");
+            assert_eq!(json(&one), json(&other));
+            assert_eq!(overruled.raises(&other), plain.raises(&one));
+            let least = alerts.by_class.get(other.class).copied().unwrap_or(0.5);
+            assert_eq!(own.raises(&other), other.attack && other.probability >= least);
+            n_rows += 1;
+            n_alerts += usize::from(own.raises(&other));
+            n_plain += usize::from(plain.raises(&one));
+        }
+    }
+    assert!(n_rows == 9_000 && 0 < n_alerts && n_alerts < n_plain, "{n_alerts} of {n_plain}");
+}
+
 #[test]
 fn a_damaged_model_file_is_refused() {
     let model = Model::load_spark(fixture(), fixture_schema()).expect("loads");
@@ -121,8 +184,8 @@ fn a_damaged_model_file_is_refused() {
     damaged[good.len() / 2] ^= 1;
     assert!(refusal(&damaged).contains("checksum"));
     let mut newer = good.clone();
-    newer[8] = 4;
-    assert!(refusal(&newer).contains("format version 4"));
+    newer[8] = 5;
+    assert!(refusal(&newer).contains("format version 5"));
     assert!(Model::load(directory.path().join("absent.ids")).expect_err("refused").to_string().contains("absent.ids"));
 }
 

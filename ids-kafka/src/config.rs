@@ -327,9 +327,10 @@ pub struct DetectorConfig {
     /// Columns of the flows if they are CSV rows, comma-separated or the name of a layout; without it, flows are JSON.
     #[cfg_attr(feature = "cli", arg(long, env = "CSV_COLUMNS"))]
     pub csv_columns: Option<String>,
-    /// Least probability that raises an alert, for classes without a threshold of their own.
-    #[cfg_attr(feature = "cli", arg(long, env = "ALERT_THRESHOLD", default_value = "0"))]
-    pub alert_threshold: Fraction,
+    /// Least probability that raises an alert, for classes without a threshold of their own; without this and
+    /// --class-threshold the model's own thresholds hold (`ids inspect` shows them; without any, every attack alerts).
+    #[cfg_attr(feature = "cli", arg(long, env = "ALERT_THRESHOLD"))]
+    pub alert_threshold: Option<Fraction>,
     /// Least probability that raises an alert for one class; can be given more than once (e.g. DoS=0.8).
     #[cfg_attr(feature = "cli", arg(long, value_name = "CLASS=PROBABILITY", value_parser = class_threshold))]
     pub class_threshold: Vec<(String, Fraction)>,
@@ -346,17 +347,24 @@ impl DetectorConfig {
             delivery: Delivery::default(),
             resume: Resume::default(),
             csv_columns: None,
-            alert_threshold: Fraction(0.0),
+            alert_threshold: None,
             class_threshold: Vec::new(),
         }
     }
 
-    /// The policy that decides which verdicts become alerts.
-    pub fn policy(&self) -> AlertPolicy {
-        let by_class: BTreeMap<_, _> =
-            self.class_threshold.iter().map(|(class, threshold)| (class.clone(), threshold.get())).collect();
-        AlertPolicy { threshold: self.alert_threshold.get(), by_class }
+    /// The policy that decides which verdicts become alerts; `None` where that is left to the model.
+    pub fn policy(&self) -> Option<AlertPolicy> {
+        policy(self.alert_threshold, &self.class_threshold)
     }
+}
+
+/// The policy of what was configured; `None` where nothing was.
+pub fn policy(threshold: Option<Fraction>, by_class: &[(String, Fraction)]) -> Option<AlertPolicy> {
+    if threshold.is_none() && by_class.is_empty() {
+        return None;
+    }
+    let by_class: BTreeMap<_, _> = by_class.iter().map(|(class, threshold)| (class.clone(), threshold.get())).collect();
+    Some(AlertPolicy { threshold: threshold.map_or(0.0, Fraction::get), by_class })
 }
 
 /// Reads `class=probability`.

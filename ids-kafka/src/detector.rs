@@ -71,7 +71,7 @@ struct Scoring {
 
 impl Scoring {
     fn new(config: &DetectorConfig, model: Arc<Model>) -> Result<Self> {
-        let alerting = config.policy().bind(&model)?;
+        let alerting = model.alerting(config.policy().as_ref())?;
         let decoder = Decoder::new(config.csv_columns.as_deref(), &model)?;
         Ok(Self { alerting, decoder, scorer: model.scorer(), model })
     }

@@ -44,7 +44,7 @@ pub struct Books<'a> {
     /// The models that it scored with, told apart by their versions.
     pub models: &'a [Arc<Model>],
     /// By what it decided which verdicts to raise.
-    pub policy: &'a AlertPolicy,
+    pub policy: Option<&'a AlertPolicy>,
     /// Columns of the flows if they are CSV rows: see
     /// [`DetectorConfig::csv_columns`](crate::DetectorConfig::csv_columns).
     pub csv_columns: Option<&'a str>,
@@ -218,7 +218,7 @@ impl<'a> Checker<'a> {
         let offline = books.models.iter().map(|model| {
             Ok(Offline {
                 model: Arc::clone(model),
-                alerting: books.policy.bind(model)?,
+                alerting: model.alerting(books.policy)?,
                 decoder: Decoder::new(books.csv_columns, model)?,
                 scorer: model.scorer(),
                 records: FlowRecords::new(Arc::clone(model.schema())),

@@ -184,7 +184,7 @@ fn after_a_verdict_that_is_refused_no_other_is_written() {
         fill(&kafka, N as u64);
         // No alerts: all that is sent are verdicts. One of the first requests is refused, and none after it.
         let config = DetectorConfig {
-            alert_threshold: "1".parse().expect("a threshold"),
+            alert_threshold: Some("1".parse().expect("a threshold")),
             ..DetectorConfig::new(kafka.connection(), "demo")
         };
         kafka.cluster().request_errors(RDKafkaApiKey::Produce, &[RD_KAFKA_RESP_ERR_NO_ERROR, error]);

@@ -480,6 +480,36 @@ fn classes_that_travel_along_are_counted_beside_the_predicted_ones() {
     assert_eq!(by_class["Worms"], of_class(",Worms,") + 7);
 }
 
+/// Alerts are raised by the thresholds of the model that scores, unless the detector has its own.
+#[test]
+fn a_model_brings_its_own_alert_thresholds() {
+    let kafka = kafka();
+    let values: Vec<_> = flows().into_iter().take(120).map(|flow| Some(flow.json.into_bytes())).collect();
+    let quiet = AlertPolicy { threshold: 1.0, ..AlertPolicy::default() };
+    let quiet = Arc::new(Model::clone(&model()).with_alerts(quiet).expect("a policy"));
+    let mut n_verdicts = 0;
+    // Alerts on the flows, where the second model takes over from the first, thresholds and all, before the first batch.
+    let mut alerts = |alert_threshold: Option<&str>, models: [&Arc<Model>; 2]| {
+        let alert_threshold = alert_threshold.map(|threshold| threshold.parse().expect("a threshold"));
+        let config = DetectorConfig { alert_threshold, ..DetectorConfig::new(kafka.connection(), "demo") };
+        let detector = Detector::new(config, Arc::clone(models[0])).expect("a detector");
+        let (metrics, stop) = (Arc::clone(detector.metrics()), Shutdown::new());
+        detector.handle().offer(Arc::clone(models[1])).expect("it fits");
+        let flag = stop.clone();
+        let running = thread::spawn(move || detector.run(&flag));
+        produce(&kafka, &values);
+        n_verdicts += values.len();
+        assert_eq!(consume(&kafka, "demo.verdicts", n_verdicts).len(), n_verdicts);
+        stop.request();
+        running.join().expect("no panic").expect("stops cleanly");
+        metrics.alerts.get()
+    };
+    assert_eq!(alerts(None, [&model(), &quiet]), 0);
+    let all = alerts(None, [&quiet, &model()]);
+    assert!(all > 20, "{all}");
+    assert_eq!(alerts(Some("0"), [&model(), &quiet]), all);
+}
+
 /// Asks the admin server; status and body.
 fn ask(address: SocketAddr, request: &str) -> (u16, String) {
     ask_for(address, request, "*/*")
@@ -629,7 +659,7 @@ fn poison_ends_in_the_dead_letter_topic_and_stops_nothing() {
         connection: &kafka.connection(),
         topics: &Topics::of("demo"),
         models: &[model()],
-        policy: &AlertPolicy::default(),
+        policy: None,
         csv_columns: None,
         acked: None,
         tallies: &[tally],

@@ -184,7 +184,7 @@ impl Detector {
         group_instance_id: Option<String>,
         exactly_once: bool,
         csv_columns: Option<String>,
-        alert_threshold: f64,
+        alert_threshold: Option<f64>,
         class_thresholds: Vec<(String, f64)>,
         properties: Properties,
         secrets: Properties,
@@ -195,7 +195,7 @@ impl Detector {
         config.group_instance_id = group_instance_id;
         config.delivery = if exactly_once { Delivery::ExactlyOnce } else { Delivery::AtLeastOnce };
         config.csv_columns = csv_columns;
-        config.alert_threshold = fraction(alert_threshold)?;
+        config.alert_threshold = alert_threshold.map(fraction).transpose()?;
         for (class, threshold) in class_thresholds {
             config.class_threshold.push((class, fraction(threshold)?));
         }

@@ -36,7 +36,7 @@ use crate::watch::Watch;
 /// Model(version='...', schema='unsw-nb15', 5 trees of depth 4, 42 features, 10 classes)
 #[pyfunction]
 #[pyo3(signature = (data, schema=None, *, trees=50, depth=12, min_rows_per_leaf=1, features_per_node=None, bins=256,
-    balance=0.5, seed=1, n_threads=None))]
+    balance=0.5, seed=0, n_threads=None))]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 pub(crate) fn train(
     data: &Bound<'_, PyAny>,

@@ -8,7 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ids_core::{AlertPolicy, Model, Schema};
+use ids_core::{Model, Schema};
 use ids_kafka::config::{Fraction, Rate};
 use ids_kafka::recon::{Books, Place, Report};
 use ids_kafka::replay::{Limit, read_flows};
@@ -317,7 +317,7 @@ impl Lab {
             connection: &self.connection(),
             topics: &self.topics,
             models: std::slice::from_ref(&self.model),
-            policy: &AlertPolicy::default(),
+            policy: None,
             csv_columns: None,
             acked: Some(acked),
             tallies,

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use ids_core::{AlertPolicy, Model, Schema};
+use ids_core::{Model, Schema};
 use ids_kafka::recon::Books;
 use ids_kafka::tally::{self, Tally};
 use ids_kafka::{EmbeddedKafka, Topics};
@@ -93,7 +93,7 @@ pub fn reload_storm(length: Duration, rate: f64) -> Result<Outcome> {
         connection: &kafka.connection(),
         topics: &topics,
         models: &models,
-        policy: &AlertPolicy::default(),
+        policy: None,
         csv_columns: None,
         acked: Some(&acked),
         tallies: &[Tally::read(&address, &metrics()?)?],

@@ -5,20 +5,21 @@ use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
-use ids_core::{ConfusionMatrix, Model, Origin, Outcome, Schema, SparkModel, outcome};
+use ids_core::{Model, Origin, Outcome, Schema, SparkModel, outcome};
 use ids_examples::describe::{self, DescribeArgs};
 use ids_examples::dlq::{self, DlqCommand};
+use ids_examples::evaluate::{self, EvaluateArgs};
 use ids_examples::flow_file::FlowFile;
 use ids_examples::lint::{self, LintArgs};
-use ids_examples::load_model;
+use ids_examples::model_arg::{ModelArg, SchemaArg};
 use ids_examples::recon::{self, ReconArgs};
+use ids_examples::threshold::{self, ThresholdArgs};
 use ids_examples::train::{self, TrainArgs};
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -72,28 +73,36 @@ enum Command {
         #[arg(long, default_value = "-")]
         output: PathBuf,
     },
-    /// Compare predictions with labels: per-class figures, macro-F1, false alarms, confusion matrix.
+    /// Say how good a model is on labelled flows: figures with intervals, calibration, alarms a day, comparison.
+    ///
+    /// Measure on rows that the model was not trained on: another file, or the test side of the split that it was trained
+    /// with. By hash and group the split flatters a detector; by time it is tested as it will serve. Rows of classes that
+    /// the model was not taught are counted and named, and in none of the figures. docs/evaluation.md has the formulas.
     #[command(
-        after_help = "Example:\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --json quality.json"
+        after_help = "Example:\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
     )]
-    Evaluate {
-        #[command(flatten)]
-        model: ModelArg,
-        /// Labelled flows: CSV or JSON lines; `-` is standard input.
-        #[arg(long)]
-        input: PathBuf,
-        /// Also write the figures as JSON to this file.
-        #[arg(long)]
-        json: Option<PathBuf>,
-    },
-    /// Train a random forest on labelled flows, without Spark, and say how well it does on rows it has not seen.
+    /// Train a random forest on labelled flows, without Spark; with --split, say how well it does on rows it has not seen.
     ///
     /// The model takes every column that the schema lets a model take and the file has; missing numbers become the
     /// median, unknown categories one of their own. It is a model file like any other: `ids score`, `ids inspect` and
     /// the detector take it. The same file, settings and seed give the same model. Memory: 8 bytes per value of the
     /// training rows.
-    #[command(after_help = "Example:\n  ids train --input flows.csv --out model.ids --depth 18 --min-rows-per-leaf 2")]
-    Train(TrainArgs),
+    #[command(
+        after_help = "Example:\n  ids train --input flows.csv --out model.ids --split hash\n  ids train --input flows.csv --out model.ids --split time --by stime --depth 18 --min-rows-per-leaf 2"
+    )]
+    Train(Box<TrainArgs>),
+    Evaluate(Box<EvaluateArgs>),
+    /// Choose alert thresholds for a budget of false alarms, and write them into a model file.
+    ///
+    /// A threshold is the least probability of the predicted class that raises an alert; predictions, verdicts and the
+    /// model's version stay what they are. The detector takes the thresholds of its model unless it is configured otherwise.
+    /// The flows must be none that the model was trained on, or there will be far more alarms than they tell: another file,
+    /// or with --split the test side of the split that it was trained with. A budget finer than the benign rows can tell
+    /// is refused. docs/evaluation.md says how alarms are shared among the classes.
+    #[command(
+        after_help = "Example:\n  ids threshold --model model.ids --input validation.csv --budget 20/day --flows-per-day 100000 --out alerting.ids"
+    )]
+    Threshold(Box<ThresholdArgs>),
     /// Prove that a saved model gives Spark's doubles here: compare with what Spark wrote, bit by bit.
     ///
     /// Every column that the pipeline computes and Spark's output has is compared. The exit code is 0 where
@@ -201,40 +210,13 @@ impl From<BoostedSum> for DotProduct {
     }
 }
 
-#[derive(Args)]
-struct ModelArg {
-    /// A directory that Spark saved, or a model file.
-    #[arg(long)]
-    model: PathBuf,
-    #[command(flatten)]
-    schema: SchemaArg,
-}
-
-#[derive(Args)]
-struct SchemaArg {
-    /// Name or TOML file of the schema whose columns a Spark directory takes [default: the built-in one that has them all].
-    #[arg(long)]
-    schema: Option<String>,
-}
-
-impl SchemaArg {
-    fn load(&self, model: &Path) -> Result<Model> {
-        load_model(model, self.schema.as_deref())
-    }
-}
-
-impl ModelArg {
-    fn load(&self) -> Result<Arc<Model>> {
-        Ok(Arc::new(self.schema.load(&self.model)?))
-    }
-}
-
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Command::Describe(arguments) => describe::run(&arguments),
         Command::Inspect { model, schema } => inspect(&model, &schema),
         Command::Score { model, input, output } => score(&model, &input, &output),
-        Command::Evaluate { model, input, json } => evaluate(&model, &input, json.as_deref()),
+        Command::Evaluate(arguments) => evaluate::run(&arguments),
+        Command::Threshold(arguments) => threshold::run(&arguments),
         Command::Dlq { command } => dlq::run(&command),
         Command::Import { out, keep: true, .. } if out.exists() => kept(&out),
         Command::Import { spark_dir, out, schema, .. } => import(&schema, &spark_dir, &out),
@@ -327,51 +309,6 @@ fn write_line(out: &mut impl Write, line: &impl serde::Serialize) -> Result<()> 
     let mut json = serde_json::to_string(line)?;
     json.push('\n');
     Ok(out.write_all(json.as_bytes())?)
-}
-
-fn evaluate(model: &ModelArg, input: &Path, json: Option<&Path>) -> Result<()> {
-    let model = model.load()?;
-    let mut file = FlowFile::open(input, &model)?;
-    let mut scorer = model.scorer();
-    let mut matrix = ConfusionMatrix::new(model.labels(), model.benign());
-    let (mut n_bad, mut n_unlabelled, mut n_unknown) = (0, 0, 0);
-    let mut first_bad = None;
-    while let Some(batch) = file.next_batch()? {
-        n_bad += batch.bad.len();
-        first_bad = first_bad.or_else(|| batch.bad.first().map(ToString::to_string));
-        for (record, score) in batch.records.iter().zip(scorer.score(batch.records).iter()) {
-            match (score, record.label()) {
-                (Err(fault), _) => {
-                    n_bad += 1;
-                    first_bad.get_or_insert_with(|| fault.to_string());
-                }
-                (Ok(_), None) => n_unlabelled += 1,
-                (Ok(score), Some(label)) => n_unknown += usize::from(!matrix.count(label, score.class())),
-            }
-        }
-    }
-    let quality = matrix.quality();
-    if let Some(first) = first_bad {
-        eprintln!("warning: {n_bad} rows have no score; the first: {first}");
-    }
-    if let Some(skipped) = file.skipped() {
-        eprintln!("{skipped}");
-    }
-    if n_unlabelled > 0 {
-        eprintln!("warning: {n_unlabelled} rows have no label and are not counted");
-    }
-    if n_unknown > 0 {
-        eprintln!("warning: {n_unknown} rows have a label that the model does not know and are not counted");
-    }
-    if quality.rows == 0 {
-        bail!("{} has no labelled flow that the model can score", input.display());
-    }
-    writeln!(std::io::stdout(), "{quality}")?;
-    if let Some(path) = json {
-        std::fs::write(path, serde_json::to_string_pretty(&quality)? + "\n")
-            .with_context(|| format!("cannot write {}", path.display()))?;
-    }
-    Ok(())
 }
 
 fn import(schema: &SchemaArg, spark_dir: &Path, out: &Path) -> Result<()> {

@@ -20,7 +20,11 @@ impl fmt::Display for Model {
         for (position, class) in self.classes.iter().enumerate() {
             let benign = if position == self.benign { "  (benign)" } else { "" };
             let threshold = self.forest().thresholds().map(|t| format!("  threshold {}", t[position]));
-            writeln!(f, "  {position:2}  {class}{}{benign}", threshold.unwrap_or_default())?;
+            let alert = match self.alerts.by_class.get(class).copied().unwrap_or(self.alerts.threshold) {
+                least if least > 0.0 && position != self.benign => format!("  alert from {least}"),
+                _ => String::new(),
+            };
+            writeln!(f, "  {position:2}  {class}{}{benign}{alert}", threshold.unwrap_or_default())?;
         }
         write!(f, "inputs      {}", self.inputs().join(", "))
     }

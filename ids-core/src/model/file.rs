@@ -7,20 +7,24 @@
 
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{Model, OutputColumns, Provenance};
+use crate::alert::AlertPolicy;
 use crate::error::{Error, Result};
 use crate::forest::Forest;
 use crate::pipeline::Stage;
 use crate::schema::Schema;
+use crate::whole_file;
 
 const MAGIC: &[u8; 8] = b"IDSMODEL";
-const FORMAT_VERSION: u32 = 3;
+/// Version 4 has `alerts`; what version 3 lacks of it is a policy without thresholds.
+const FORMAT_VERSION: u32 = 4;
+const OLDEST_VERSION: u32 = 3;
 const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
 const CHECKSUM_LENGTH: usize = 32;
 /// More than any forest needs; what claims more is refused before it is read.
@@ -36,6 +40,8 @@ struct Body<'a> {
     classes: Cow<'a, [String]>,
     output_columns: Cow<'a, OutputColumns>,
     provenance: Cow<'a, Provenance>,
+    #[serde(default)]
+    alerts: Cow<'a, AlertPolicy>,
 }
 
 /// The bytes of the model's file.
@@ -48,6 +54,7 @@ pub(super) fn to_bytes(model: &Model) -> Result<Vec<u8>> {
         classes: Cow::Borrowed(&model.classes),
         output_columns: Cow::Borrowed(&model.columns),
         provenance: Cow::Borrowed(&model.provenance),
+        alerts: Cow::Borrowed(&model.alerts),
     };
     let mut cbor = Vec::new();
     ciborium::into_writer(&body, &mut cbor).map_err(|error| Error::Model { detail: error.to_string() })?;
@@ -73,16 +80,7 @@ pub(super) fn content(model: &Model) -> Result<Vec<u8>> {
 
 pub(super) fn write(model: &Model, path: &Path) -> Result<()> {
     let bytes = to_bytes(model)?;
-    // Written beside its place and renamed, so that nobody ever reads half a model.
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = File::create(partial).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.sync_all()?;
-        std::fs::rename(partial, path)
-    });
-    written.map_err(|error| Error::io(path, error))
+    whole_file::write(path, &bytes)
 }
 
 pub(super) fn read(path: &Path) -> Result<Model> {
@@ -112,8 +110,10 @@ fn check_header(bytes: &[u8], length: u64) -> std::result::Result<(), String> {
     let (version, body_length) = header[MAGIC.len()..].split_at(4);
     let version = u32::from_le_bytes(version.try_into().map_err(|_| truncated())?);
     let body_length = u64::from_le_bytes(body_length.try_into().map_err(|_| truncated())?);
-    if version != FORMAT_VERSION {
-        return Err(format!("it has format version {version}; this library reads version {FORMAT_VERSION}"));
+    if !(OLDEST_VERSION..=FORMAT_VERSION).contains(&version) {
+        return Err(format!(
+            "it has format version {version}; this library reads versions {OLDEST_VERSION} to {FORMAT_VERSION}"
+        ));
     }
     match body_length.checked_add((HEADER_LENGTH + CHECKSUM_LENGTH) as u64) {
         Some(expected) if expected == length => {}
@@ -138,5 +138,6 @@ fn parse(bytes: &[u8]) -> std::result::Result<Model, String> {
     let (stages, classes) = (body.stages.into_owned(), body.classes.into_owned());
     let (columns, provenance) = (body.output_columns.into_owned(), body.provenance.into_owned());
     Model::new(body.schema.into_owned(), stages, &body.features_column, &body.forest, classes, columns, provenance)
+        .and_then(|model| model.with_alerts(body.alerts.into_owned()))
         .map_err(|error| error.to_string())
 }

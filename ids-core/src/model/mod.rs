@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 #[cfg(feature = "train")]
 use sha2::{Digest, Sha256};
 
+use crate::alert::{AlertPolicy, Alerting};
 use crate::error::{Error, Result};
 use crate::forest::{Engine, Forest};
 use crate::import::spark::{self, ForestColumns, SparkModel};
@@ -32,6 +33,7 @@ pub struct Model {
     benign: usize,
     columns: OutputColumns,
     provenance: Provenance,
+    alerts: AlertPolicy,
 }
 
 /// Names of the columns that Spark's own `transform` gives a scored table; `None` for one that it leaves out.
@@ -219,6 +221,7 @@ impl Model {
             benign,
             columns,
             provenance,
+            alerts: AlertPolicy::default(),
             schema: Arc::new(schema),
         })
     }
@@ -292,6 +295,28 @@ impl Model {
     /// Position of the class that is no attack.
     pub fn benign(&self) -> usize {
         self.benign
+    }
+
+    /// The same model with thresholds of its own for alerts. Predictions, scores and version stay what they are.
+    ///
+    /// # Errors
+    /// As [`AlertPolicy::bind`].
+    pub fn with_alerts(self, alerts: AlertPolicy) -> Result<Self> {
+        alerts.bind(&self)?;
+        Ok(Self { alerts, ..self })
+    }
+
+    /// The model's own thresholds for alerts.
+    pub fn alerts(&self) -> &AlertPolicy {
+        &self.alerts
+    }
+
+    /// What raises alerts: `policy`, or without one the model's own thresholds.
+    ///
+    /// # Errors
+    /// As [`AlertPolicy::bind`].
+    pub fn alerting(&self, policy: Option<&AlertPolicy>) -> Result<Alerting> {
+        policy.unwrap_or(&self.alerts).bind(self)
     }
 
     /// Names of the columns that Spark's own `transform` would write.

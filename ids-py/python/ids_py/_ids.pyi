@@ -175,7 +175,7 @@ def train(
     features_per_node: str | int | None = None,
     bins: int = 256,
     balance: float = 0.5,
-    seed: int = 1,
+    seed: int = 0,
     n_threads: int | None = None,
 ) -> Model: ...
 def verdicts(model: Model, messages: _ArrowStream | _ArrowArray) -> _ArrowStream: ...
@@ -212,7 +212,7 @@ class Detector:
         group_instance_id: str | None,
         exactly_once: bool,
         csv_columns: str | None,
-        alert_threshold: float,
+        alert_threshold: float | None,
         class_thresholds: Sequence[tuple[str, float]],
         properties: Sequence[tuple[str, str]],
         secrets: Sequence[tuple[str, str]],

@@ -79,8 +79,8 @@ class DetectorConfig:
     exactly_once: bool = False
     #: Columns of the flows if they are CSV rows, comma-separated or the name of a layout; None for JSON.
     csv_columns: str | None = None
-    #: Least probability that raises an alert.
-    alert_threshold: float = 0.0
+    #: Least probability that raises an alert; without this and `class_thresholds` the model's own thresholds hold.
+    alert_threshold: float | None = None
     #: The same for single classes: name to probability.
     class_thresholds: Mapping[str, float] = field(default_factory=dict)
     #: librdkafka properties.

@@ -1,4 +1,4 @@
-//! How well predictions agree with labels, as values that print and serialise.
+//! Predictions counted against labels.
 //!
 //! Definitions are those of scikit-learn and of Spark's `MulticlassMetrics`: where a precision or
 //! recall has nothing to divide by, it is 0; macro-F1 is the plain mean over the classes that occur
@@ -71,6 +71,29 @@ impl ConfusionMatrix {
         known.is_some()
     }
 
+    /// Counts `rows` rows of the class at `actual` for which the one at `predicted` was predicted.
+    ///
+    /// # Panics
+    /// Where one is no position of a class.
+    pub fn add(&mut self, actual: usize, predicted: usize, rows: u64) {
+        self.counts[[actual, predicted]] += rows;
+    }
+
+    /// Rows by actual class and predicted class: `[n_classes, n_classes]`.
+    pub fn counts(&self) -> &Array2<u64> {
+        &self.counts
+    }
+
+    /// Position of the class that is no attack.
+    pub fn benign(&self) -> usize {
+        self.benign
+    }
+
+    /// A matrix of the same classes with other counts.
+    pub(crate) fn with_counts(&self, counts: Array2<u64>) -> Self {
+        Self { counts, ..self.clone() }
+    }
+
     /// The figures.
     pub fn quality(&self) -> Quality {
         let ratio = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
@@ -119,6 +142,14 @@ impl fmt::Display for Quality {
         writeln!(f, "attacks caught    {:7.2} %  called an attack, of whatever class", 100.0 * self.attack_recall)?;
         writeln!(f, "false alarms      {:7.2} %  of benign flows called an attack", 100.0 * self.false_alarm_rate)?;
         writeln!(f)?;
+        self.write_confusion(f)
+    }
+}
+
+impl Quality {
+    /// Where predictions went wrong.
+    pub(super) fn write_confusion(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let width = self.classes.iter().map(|class| class.class.len()).max().unwrap_or(0) + 5;
         writeln!(f, "rows by actual class (down) and predicted class (across)")?;
         write!(f, "{:width$}", "")?;
         for column in 0..self.classes.len() {
