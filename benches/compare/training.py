@@ -149,7 +149,7 @@ class Ids(Side):
     def run(self, train, test, balance, features, seed):
         options = self.options
         model, figures = (self.parts["train"].path.with_name(name) for name in ("model.ids", "figures.json"))
-        learn = [options.ids, "train", "--input", self.parts[train].path, "--out", model, "--split", "none"]
+        learn = [options.ids, "train", "--input", self.parts[train].path, "--out", model]
         learn += ["--trees", options.trees, "--depth", options.depth, "--bins", BINS]
         learn += ["--balance", balance, "--features-per-node", features, "--seed", seed]
         with Stopwatch(children_seconds) as watch:

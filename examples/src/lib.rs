@@ -18,7 +18,7 @@ pub mod train;
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use ids_core::{Model, Schema};
 use ids_kafka::logs::Logs;
 
@@ -30,6 +30,18 @@ pub fn load_model(path: &Path, schema: Option<&str>) -> Result<Model> {
         None => Model::load(path),
     };
     loaded.with_context(|| format!("cannot load the model {}", path.display()))
+}
+
+/// Whether a model file can be written there, as far as can be told before there is one.
+pub(crate) fn writable(out: &Path) -> Result<()> {
+    if out.is_dir() {
+        bail!("{} is a directory; --out is the model file to write", out.display());
+    }
+    let directory = out.parent().filter(|directory| !directory.as_os_str().is_empty());
+    match directory.filter(|directory| !directory.is_dir()) {
+        Some(missing) => bail!("there is no directory {} to write the model file to", missing.display()),
+        None => Ok(()),
+    }
 }
 
 /// Runs a program that logs: what ends it is in its log, in the log's own form.

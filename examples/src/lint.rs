@@ -60,6 +60,9 @@ pub fn run(arguments: &LintArgs) -> Result<bool> {
         batch.records.iter().for_each(|record| linter.add(record));
     }
     let lint = linter.finish(&path.to_string_lossy())?;
+    if let Some(skipped) = file.skipped() {
+        eprintln!("{skipped}");
+    }
     if n_bad > 0 {
         eprintln!("warning: {n_bad} rows are no flows and are not looked at: `ids describe` tells why");
     }

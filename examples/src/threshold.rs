@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use ids_core::budget::Budget;
 use ids_core::{Model, whole_file};
@@ -39,9 +39,7 @@ pub struct ThresholdArgs {
 /// Writes the model with its thresholds, and prints what they cost.
 pub fn run(arguments: &ThresholdArgs) -> Result<()> {
     let ThresholdArgs { model, input, out, split, .. } = arguments;
-    if out.is_dir() {
-        bail!("{} is a directory; --out is the model file to write", out.display());
-    }
+    crate::writable(out)?;
     let model = model.load()?;
     let cases = cases(&model, None, input, split)?;
     let budget = Budget { false_alarms_per_day: arguments.budget, flows_per_day: arguments.flows_per_day };

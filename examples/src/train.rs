@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use ids_core::split::{Holdout, Side, SideCounts, Split};
 use ids_core::train::{FeaturesPerNode, Settings, TrainingFlows, train};
 use ids_core::{ConfusionMatrix, Model, Quality, Schema};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::flow_file::{FlowFile, schema_of};
+use crate::split::SplitArgs;
 
 /// What `train` trains on, and how.
 #[derive(Args)]
@@ -46,36 +47,20 @@ pub struct TrainArgs {
     /// How much rare classes weigh more: 0, each row the same, to 1, each class the same.
     #[arg(long, default_value_t = Settings::default().balance)]
     balance: f64,
-    /// Where the random numbers of bags and features start: the same seed gives the same model.
-    #[arg(long, default_value_t = Settings::default().seed)]
-    seed: u64,
     /// Threads [default: one per processor]; they change nothing but the time.
     #[arg(long)]
     threads: Option<usize>,
-    /// Which rows are held out to test with.
-    #[arg(long, value_enum, default_value_t = HeldOut::Hash)]
-    split: HeldOut,
-    /// Share of the rows that are held out.
-    #[arg(long, default_value_t = Holdout::default().test_share)]
-    test_share: f64,
-    /// Which of the many splits by hash.
-    #[arg(long, default_value_t = Holdout::default().seed)]
-    split_seed: u64,
-}
-
-/// Ways to hold rows out.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum HeldOut {
-    /// By a hash of all features: equal rows are on one side.
-    Hash,
-    /// None: all rows are trained on, and nothing is measured.
-    None,
+    /// Rows held out to test with; the seed is that of bags and features too.
+    #[command(flatten)]
+    split: SplitArgs,
 }
 
 /// What a file has for a training.
 struct Shown {
-    /// Per row that is a flow with a label: its side.
+    /// Per row that is a flow, with or without a label: its side. As `ids evaluate` has them for the same split.
     sides: Vec<Side>,
+    /// Of those with a label.
+    counts: SideCounts,
     n_bad: u64,
     first_bad: Option<String>,
     n_unlabelled: u64,
@@ -88,11 +73,11 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
     if input == Path::new("-") {
         bail!("the input is read more than once, so it cannot be standard input: write it to a file first");
     }
+    crate::writable(out)?;
     let settings = settings(arguments);
     let schema = Arc::new(schema_of(input, arguments.schema.as_deref())?);
     say(format_args!("reads     {}, schema {}", input.display(), schema.name()))?;
-    let &TrainArgs { test_share, split_seed: seed, .. } = arguments;
-    let holdout = (arguments.split == HeldOut::Hash).then_some(Holdout { split: Split::Hash, test_share, seed });
+    let holdout = arguments.split.holdout()?;
     let shown = show(input, &schema, holdout.as_ref())?;
     say_rows(&shown, holdout.as_ref())?;
 
@@ -100,8 +85,7 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
     let mut sides = shown.sides.iter();
     let mut file = FlowFile::of_schema(input, &schema, &[], "taking the rows to train on")?;
     while let Some(batch) = file.next_batch()? {
-        let labelled = batch.records.iter().filter(|record| record.label().is_some());
-        for (record, _) in labelled.zip(sides.by_ref()).filter(|(_, side)| **side == Side::Train) {
+        for (record, _) in batch.records.iter().zip(sides.by_ref()).filter(|(_, side)| **side == Side::Train) {
             flows.push(&record);
         }
     }
@@ -130,14 +114,15 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
     ))?;
     say(format_args!("writes    {}, version {}, {bytes} bytes", out.display(), model.version()))?;
     if holdout.is_none() {
-        return say(format_args!("tests     nothing: no row is held out"));
+        return say(format_args!("tests     nothing: no row is held out (--split hash, time or group)"));
     }
     let quality = test(&model, input, &shown.sides)?;
     say(format_args!("tests     on {} rows that it has not seen\n\n{quality}", quality.rows))
 }
 
 fn settings(arguments: &TrainArgs) -> Settings {
-    let &TrainArgs { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads, .. } = arguments;
+    let &TrainArgs { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, threads, .. } = arguments;
+    let seed = arguments.split.seed;
     Settings { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads }
 }
 
@@ -151,57 +136,70 @@ fn say(line: std::fmt::Arguments<'_>) -> Result<()> {
 /// Reads the file once, for the side of each row.
 fn show(input: &Path, schema: &Arc<Schema>, holdout: Option<&Holdout>) -> Result<Shown> {
     let mut splitter = holdout.map(|holdout| holdout.bind(schema)).transpose()?;
-    let mut shown = Shown { sides: Vec::new(), n_bad: 0, first_bad: None, n_unlabelled: 0, classes: BTreeMap::new() };
-    let mut labels: Vec<u32> = Vec::new();
-    let mut names: Vec<String> = Vec::new();
+    let (mut n_bad, mut first_bad, mut n_unlabelled) = (0, None, 0);
+    // Per flow: its class, a position in `names`.
+    let (mut labels, mut names) = (Vec::new(), Vec::<String>::new());
     let mut file = FlowFile::of_schema(input, schema, &[], "splitting")?;
     while let Some(batch) = file.next_batch()? {
-        shown.n_bad += batch.bad.len() as u64;
-        shown.first_bad = shown.first_bad.or_else(|| batch.bad.first().map(ToString::to_string));
+        n_bad += batch.bad.len() as u64;
+        first_bad = first_bad.or_else(|| batch.bad.first().map(ToString::to_string));
         for (record, &row) in batch.records.iter().zip(batch.rows) {
-            let Some(label) = record.label() else {
-                shown.n_unlabelled += 1;
-                continue;
-            };
-            let class = names.iter().position(|name| name == label).unwrap_or_else(|| {
-                names.push(label.into());
-                names.len() - 1
-            });
-            labels.push(class as u32);
             if let Some(splitter) = &mut splitter {
                 splitter.add(row, record)?;
             }
+            n_unlabelled += u64::from(record.label().is_none());
+            labels.push(record.label().map(|label| {
+                names.iter().position(|name| name == label).unwrap_or_else(|| {
+                    names.push(label.into());
+                    names.len() - 1
+                })
+            }));
         }
     }
-    shown.sides = match splitter {
+    if let Some(skipped) = file.skipped() {
+        say(format_args!("          {skipped}"))?;
+    }
+    let sides = match splitter {
         Some(splitter) => splitter.sides()?,
         None => vec![Side::Train; labels.len()],
     };
-    for (&class, side) in labels.iter().zip(&shown.sides) {
-        let counts = shown.classes.entry(names[class as usize].clone()).or_default();
+    let labelled = || labels.iter().zip(&sides).filter_map(|(class, side)| Some(((*class)?, *side)));
+    let mut classes: BTreeMap<String, [u64; 2]> = BTreeMap::new();
+    for (class, side) in labelled() {
+        let counts = classes.entry(names[class].clone()).or_default();
         match side {
             Side::Train => counts[0] += 1,
             Side::Test => counts[1] += 1,
             Side::Repeated | Side::Unplaced => {}
         }
     }
-    Ok(shown)
+    let counts = SideCounts::of(&labelled().map(|(_, side)| side).collect::<Vec<_>>());
+    Ok(Shown { sides, counts, n_bad, first_bad, n_unlabelled, classes })
 }
 
 fn say_rows(shown: &Shown, holdout: Option<&Holdout>) -> Result<()> {
-    let Shown { sides, n_bad, first_bad, n_unlabelled, classes } = shown;
+    let Shown { sides: _, counts, n_bad, first_bad, n_unlabelled, classes } = shown;
     if let Some(first) = first_bad {
         say(format_args!("          {n_bad} rows are no flows and are left out; the first: {first}"))?;
     }
     if *n_unlabelled > 0 {
         say(format_args!("          {n_unlabelled} flows have no label and are left out"))?;
     }
-    let SideCounts { train, test, .. } = SideCounts::of(sides);
+    let SideCounts { train, test, repeated, unplaced } = counts;
     if let Some(holdout) = holdout {
         let percent = 100.0 * holdout.test_share;
-        say(format_args!(
-            "splits    {train} rows to train on, {test} held out: {percent} % by a hash of all features, so that equal rows are on one side"
-        ))?;
+        let how = match &holdout.split {
+            Split::Hash => "by a hash of all features, so that equal rows are on one side".into(),
+            Split::Group { columns } if columns.is_empty() => "by a hash of the addresses".into(),
+            Split::Group { columns } => format!("by a hash of {}", columns.join(", ")),
+            Split::Time { column } => format!("the last by {column}"),
+        };
+        say(format_args!("splits    {train} rows to train on, {test} held out: {percent} % {how}"))?;
+        if repeated + unplaced > 0 {
+            say(format_args!(
+                "          {repeated} rows are left out because they equal a training row, {unplaced} because they have no value to split by"
+            ))?;
+        }
     }
     let mut by_size: Vec<_> = classes.iter().collect();
     by_size.sort_by_key(|(_, counts)| std::cmp::Reverse(counts[0]));
@@ -219,9 +217,9 @@ fn test(model: &Arc<Model>, input: &Path, sides: &[Side]) -> Result<Quality> {
     let mut file = FlowFile::of_schema(input, model.schema(), &[], "testing")?;
     let mut n_unknown = 0;
     while let Some(batch) = file.next_batch()? {
-        for (record, score) in batch.records.iter().zip(scorer.score(batch.records).iter()) {
-            let Some(label) = record.label() else { continue };
-            if sides.next() == Some(&Side::Test) {
+        let scored = scorer.score(batch.records);
+        for ((record, score), side) in batch.records.iter().zip(scored.iter()).zip(sides.by_ref()) {
+            if let (Side::Test, Some(label)) = (side, record.label()) {
                 n_unknown += u64::from(!matrix.count(label, score?.class()));
             }
         }

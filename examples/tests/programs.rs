@@ -209,6 +209,100 @@ fn evaluate_prints_what_it_writes_and_import_changes_nothing() {
     assert_eq!(quality["rows"], 9_000);
 }
 
+/// The figures at its end are those of the model that it wrote, on the rows it held out.
+#[test]
+fn train_writes_a_model_and_says_how_good_it_is() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
+    let train = |out: &str, more: &[&str]| {
+        let fixed = ["train", "--input", FLOWS, "--out", out, "--trees", "8", "--depth", "8"];
+        succeed("ids", &[&fixed[..], more].concat())
+    };
+    let (model, again, whole) = (file("model.ids"), file("again.ids"), file("whole.ids"));
+    let split = ["--split", "hash", "--seed", "1"];
+    let text = train(&model, &split);
+    for expected in
+        ["schema unsw-nb15", "rows to train on", "trains    8 trees", "that it has not seen", "macro average"]
+    {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    train(&again, &[&split[..], &["--threads", "1"]].concat());
+    assert!(std::fs::read(&model).expect("a model") == std::fs::read(&again).expect("a model"), "the same seed");
+    assert!(train(&whole, &[]).contains("no row is held out"));
+    let text = succeed("ids", &["inspect", &whole]);
+    for expected in ["trained     by ids ", "on 9000 rows", "depth 8", "seed 0", "42 features"] {
+        assert!(text.contains(expected), "{expected} in {text}");
+    }
+    let quality = succeed("ids", &["evaluate", "--model", &whole, "--input", FLOWS]);
+    let accuracy =
+        quality.lines().find_map(|line| line.strip_prefix("accuracy")?.trim().strip_suffix(" %")?.parse().ok());
+    assert!(accuracy.is_some_and(|accuracy: f64| accuracy > 75.0), "what it has learnt it knows: {quality}");
+}
+
+/// Whoever is interrupted leaves the model that was there.
+#[test]
+fn train_leaves_no_half_model() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("model.ids");
+    std::fs::write(&path, "another").expect("writes");
+    let out = path.to_str().expect("a path");
+    let long = ["train", "--input", FLOWS, "--out", out, "--trees", "10000", "--depth", "30"];
+    let mut training = Command::new(env!("CARGO_BIN_EXE_ids"))
+        .args(long)
+        .current_dir(repository())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("runs");
+    let lines = BufReader::new(training.stdout.take().expect("piped")).lines();
+    assert!(lines.map_while(Result::ok).any(|line| line.starts_with("trains ")));
+    training.kill().expect("is there");
+    assert!(!training.wait().expect("ends").success());
+    for (input, expected) in [("nowhere.csv", "nowhere.csv"), ("-", "standard input"), ("Cargo.toml", "schema")] {
+        let message = fail("ids", &["train", "--input", input, "--out", out]);
+        assert!(message.contains(expected), "{message}");
+    }
+    let message = fail("ids", &["train", "--input", FLOWS, "--out", out, "--depth", "31"]);
+    assert!(message.contains("depth is 31, not 1 to 30"), "{message}");
+    assert_eq!(std::fs::read_to_string(&path).expect("reads"), "another");
+    assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 1);
+}
+
+/// The exit code is 1 for what is denied, and 2 where nothing could be read.
+#[test]
+fn lint_finds_a_leak_and_can_deny_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (leaking, json) = (directory.path().join("leaking.csv"), directory.path().join("lint.json"));
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    // The duration becomes the label.
+    let leak = |line: &str| {
+        let mut fields: Vec<_> = line.split(',').collect();
+        fields[1] = fields[44];
+        fields.join(",")
+    };
+    let mut lines = text.lines();
+    let header = lines.next().expect("a header").to_owned();
+    let leaked: Vec<_> = std::iter::once(header).chain(lines.map(leak)).collect();
+    std::fs::write(&leaking, leaked.join("\n")).expect("writes");
+    let (leaking, json) = (leaking.to_string_lossy().into_owned(), json.to_string_lossy().into_owned());
+    let lint = |file: &str, more: &[&str]| {
+        let output = run("ids", &[&["lint", file][..], more].concat());
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, text) = lint(&leaking, &["--json", &json]);
+    assert!(
+        code == Some(0) && text.contains("`dur` alone decides the label: balanced accuracy 1.00"),
+        "{code:?} {text}"
+    );
+    let found: Value = serde_json::from_slice(&std::fs::read(&json).expect("findings")).expect("JSON");
+    let first = &found["findings"][0];
+    assert_eq!((first["severity"].as_str(), found["rows"].as_u64()), (Some("severe"), Some(9_000)));
+    assert_eq!(lint(&leaking, &["--deny"]).0, Some(1));
+    let (code, text) = lint(FLOWS, &["--deny", "severe"]);
+    assert!(!text.contains("`dur` alone"), "{code:?} {text}");
+    assert_eq!(lint("nowhere.csv", &["--deny"]).0, Some(2));
+}
+
 /// The flows, of which rows with an odd number have a class that no model knows.
 fn flows_of_unknown_classes(directory: &Path) -> String {
     let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
@@ -325,99 +419,6 @@ fn thresholds_keep_a_budget_and_are_in_the_model() {
         &["threshold", "--model", SMALL, "--input", FLOWS, "--out", &out, "--budget", "20", "--flows-per-day", "1"],
     );
     assert!(message.contains("such as 20/day"), "{message}");
-}
-
-/// The figures at its end are those of the model that it wrote, on the rows it held out.
-#[test]
-fn train_writes_a_model_and_says_how_good_it_is() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
-    let train = |out: &str, more: &[&str]| {
-        let fixed = ["train", "--input", FLOWS, "--out", out, "--trees", "8", "--depth", "8"];
-        succeed("ids", &[&fixed[..], more].concat())
-    };
-    let (model, again, whole) = (file("model.ids"), file("again.ids"), file("whole.ids"));
-    let text = train(&model, &[]);
-    for expected in
-        ["schema unsw-nb15", "rows to train on", "trains    8 trees", "that it has not seen", "macro average"]
-    {
-        assert!(text.contains(expected), "{expected} in {text}");
-    }
-    train(&again, &["--threads", "1"]);
-    assert!(std::fs::read(&model).expect("a model") == std::fs::read(&again).expect("a model"), "the same seed");
-    assert!(train(&whole, &["--split", "none"]).contains("no row is held out"));
-    let text = succeed("ids", &["inspect", &whole]);
-    for expected in ["trained     by ids ", "on 9000 rows", "depth 8", "seed 1", "42 features"] {
-        assert!(text.contains(expected), "{expected} in {text}");
-    }
-    let quality = succeed("ids", &["evaluate", "--model", &whole, "--input", FLOWS]);
-    let accuracy =
-        quality.lines().find_map(|line| line.strip_prefix("accuracy")?.trim().strip_suffix(" %")?.parse().ok());
-    assert!(accuracy.is_some_and(|accuracy: f64| accuracy > 75.0), "what it has learnt it knows: {quality}");
-}
-
-/// Whoever is interrupted leaves the model that was there.
-#[test]
-fn train_leaves_no_half_model() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let path = directory.path().join("model.ids");
-    std::fs::write(&path, "another").expect("writes");
-    let out = path.to_str().expect("a path");
-    let long = ["train", "--input", FLOWS, "--out", out, "--trees", "10000", "--depth", "30"];
-    let mut training = Command::new(env!("CARGO_BIN_EXE_ids"))
-        .args(long)
-        .current_dir(repository())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("runs");
-    let lines = BufReader::new(training.stdout.take().expect("piped")).lines();
-    assert!(lines.map_while(Result::ok).any(|line| line.starts_with("trains ")));
-    training.kill().expect("is there");
-    assert!(!training.wait().expect("ends").success());
-    for (input, expected) in [("nowhere.csv", "nowhere.csv"), ("-", "standard input"), ("Cargo.toml", "schema")] {
-        let message = fail("ids", &["train", "--input", input, "--out", out]);
-        assert!(message.contains(expected), "{message}");
-    }
-    let message = fail("ids", &["train", "--input", FLOWS, "--out", out, "--depth", "31"]);
-    assert!(message.contains("depth is 31, not 1 to 30"), "{message}");
-    assert_eq!(std::fs::read_to_string(&path).expect("reads"), "another");
-    assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 1);
-}
-
-/// The exit code is 1 for what is denied, and 2 where nothing could be read.
-#[test]
-fn lint_finds_a_leak_and_can_deny_it() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let (leaking, json) = (directory.path().join("leaking.csv"), directory.path().join("lint.json"));
-    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
-    // The duration becomes the label.
-    let leak = |line: &str| {
-        let mut fields: Vec<_> = line.split(',').collect();
-        fields[1] = fields[44];
-        fields.join(",")
-    };
-    let mut lines = text.lines();
-    let header = lines.next().expect("a header").to_owned();
-    let leaked: Vec<_> = std::iter::once(header).chain(lines.map(leak)).collect();
-    std::fs::write(&leaking, leaked.join("\n")).expect("writes");
-    let (leaking, json) = (leaking.to_string_lossy().into_owned(), json.to_string_lossy().into_owned());
-    let lint = |file: &str, more: &[&str]| {
-        let output = run("ids", &[&["lint", file][..], more].concat());
-        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
-    };
-    let (code, text) = lint(&leaking, &["--json", &json]);
-    assert!(
-        code == Some(0) && text.contains("`dur` alone decides the label: balanced accuracy 1.00"),
-        "{code:?} {text}"
-    );
-    let found: Value = serde_json::from_slice(&std::fs::read(&json).expect("findings")).expect("JSON");
-    let first = &found["findings"][0];
-    assert_eq!((first["severity"].as_str(), found["rows"].as_u64()), (Some("severe"), Some(9_000)));
-    assert_eq!(lint(&leaking, &["--deny"]).0, Some(1));
-    let (code, text) = lint(FLOWS, &["--deny", "severe"]);
-    assert!(!text.contains("`dur` alone"), "{code:?} {text}");
-    assert_eq!(lint("nowhere.csv", &["--deny"]).0, Some(2));
 }
 
 #[test]

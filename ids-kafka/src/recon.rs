@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{Connection, Topics};
 use crate::detector::Decoder;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::headers;
 use crate::read::{first_offsets, read_all};
 use crate::tally::Tally;

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use ids_core::Schema;
 use ids_core::train::{FeaturesPerNode, Settings, TrainingFlows};
-use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
 use crate::errors;
 use crate::fault::Reason;
+use crate::flows::Flows;
 use crate::input::{self, Columns, Input, JsonRows, RecordRows, Records};
 use crate::model::Model;
 use crate::outputs::Source;
@@ -23,7 +23,7 @@ use crate::watch::Watch;
 /// `data` is what a model scores, features apart: a table, a DataFrame, dicts, JSON, a file, what `read_flows` returned;
 /// with the label column. Flows without a label are left out; a row that is no flow raises DecodeError, which
 /// `read_flows` avoids by setting such rows apart. `schema` is a name, the path of a TOML file or a Schema
-/// (None: unsw-nb15). The model takes every column that the schema lets a model take and that has a value.
+/// (None: that of `read_flows`, else unsw-nb15). The model takes every column that the schema lets a model take and that has a value.
 ///
 /// `features_per_node` is how many features each node draws: 'sqrt' or 'third' of all, 'all', or a number. `balance`
 /// makes rare classes heavier: 0, each row weighs the same, to 1, each class does. The same flows, settings and seed give
@@ -36,7 +36,7 @@ use crate::watch::Watch;
 /// Model(version='...', schema='unsw-nb15', 5 trees of depth 4, 42 features, 10 classes)
 #[pyfunction]
 #[pyo3(signature = (data, schema=None, *, trees=50, depth=12, min_rows_per_leaf=1, features_per_node=None, bins=256,
-    balance=0.5, seed=1, n_threads=None))]
+    balance=0.5, seed=0, n_threads=None))]
 #[expect(clippy::too_many_arguments, reason = "each is a keyword in Python")]
 pub(crate) fn train(
     data: &Bound<'_, PyAny>,
@@ -53,11 +53,14 @@ pub(crate) fn train(
     let py = data.py();
     let features_per_node = match features_per_node {
         None => FeaturesPerNode::Third,
-        Some(asked) => asked.str()?.to_string().parse::<FeaturesPerNode>().map_err(PyValueError::new_err)?,
+        Some(asked) => asked.str()?.to_string().parse::<FeaturesPerNode>().map_err(errors::TrainingError::new_err)?,
     };
     let threads = errors::threads(n_threads)?;
     let settings = Settings { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads };
-    let (schema, _) = schema::named(schema)?;
+    let schema = match (schema, data.cast::<Flows>()) {
+        (None, Ok(flows)) => Arc::clone(flows.get().schema()),
+        _ => schema::named(schema)?.0,
+    };
     let flows = collect(data, &schema)?;
     let watch = Watch::new();
     let trained = py.detach(|| {

@@ -66,7 +66,7 @@ def test_what_cannot_be_trained_says_why(rows):
     ]:
         with pytest.raises(TrainingError, match=expected):
             ids_py.train(FLOWS, **settings)
-    with pytest.raises(ValueError, match="sqrt, third, all"):
+    with pytest.raises(TrainingError, match="sqrt, third, all"):
         ids_py.train(FLOWS, features_per_node="half")
     with pytest.raises(TrainingError, match="no labelled flow"):
         ids_py.train([{**row, "attack_cat": None} | {"attack_cat": " "} for row in rows[:0]])

@@ -81,6 +81,16 @@ enum Command {
     #[command(
         after_help = "Example:\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
     )]
+    /// Train a random forest on labelled flows, without Spark; with --split, say how well it does on rows it has not seen.
+    ///
+    /// The model takes every column that the schema lets a model take and the file has; missing numbers become the
+    /// median, unknown categories one of their own. It is a model file like any other: `ids score`, `ids inspect` and
+    /// the detector take it. The same file, settings and seed give the same model. Memory: 8 bytes per value of the
+    /// training rows.
+    #[command(
+        after_help = "Example:\n  ids train --input flows.csv --out model.ids --split hash\n  ids train --input flows.csv --out model.ids --split time --by stime --depth 18 --min-rows-per-leaf 2"
+    )]
+    Train(Box<TrainArgs>),
     Evaluate(Box<EvaluateArgs>),
     /// Choose alert thresholds for a budget of false alarms, and write them into a model file.
     ///
@@ -93,14 +103,6 @@ enum Command {
         after_help = "Example:\n  ids threshold --model model.ids --input validation.csv --budget 20/day --flows-per-day 100000 --out alerting.ids"
     )]
     Threshold(Box<ThresholdArgs>),
-    /// Train a random forest on labelled flows, without Spark, and say how well it does on rows it has not seen.
-    ///
-    /// The model takes every column that the schema lets a model take and the file has; missing numbers become the
-    /// median, unknown categories one of their own. It is a model file like any other: `ids score`, `ids inspect` and
-    /// the detector take it. The same file, settings and seed give the same model. Memory: 8 bytes per value of the
-    /// training rows.
-    #[command(after_help = "Example:\n  ids train --input flows.csv --out model.ids --depth 18 --min-rows-per-leaf 2")]
-    Train(TrainArgs),
     /// Prove that a saved model gives Spark's doubles here: compare with what Spark wrote, bit by bit.
     ///
     /// Every column that the pipeline computes and Spark's output has is compared. The exit code is 0 where

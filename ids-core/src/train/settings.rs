@@ -37,7 +37,7 @@ impl Default for Settings {
             features_per_node: FeaturesPerNode::Third,
             bins: 256,
             balance: 0.5,
-            seed: 1,
+            seed: 0,
             threads: None,
         }
     }

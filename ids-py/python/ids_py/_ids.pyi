@@ -179,7 +179,7 @@ def train(
     features_per_node: str | int | None = None,
     bins: int = 256,
     balance: float = 0.5,
-    seed: int = 1,
+    seed: int = 0,
     n_threads: int | None = None,
 ) -> Model: ...
 def verdicts(model: Model, messages: _ArrowStream | _ArrowArray) -> _ArrowStream: ...

@@ -85,9 +85,7 @@ impl<'py> Input<'py> {
             let (found, expected) = (flows.get().schema(), schema);
             if !found.fields().is_like(expected.fields()) {
                 let (found, expected) = (found.name(), expected.name());
-                return Err(SchemaMismatch::new_err(format!(
-                    "the flows are of schema `{found}`, the model takes those of `{expected}`"
-                )));
+                return Err(SchemaMismatch::new_err(format!("the flows are of schema `{found}`, not of `{expected}`")));
             }
             flows.get().check(inputs)?;
             let label = schema.labels().and_then(|labels| schema.position(&labels.column));
