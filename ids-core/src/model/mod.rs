@@ -115,7 +115,7 @@ impl Model {
         for schema in Schema::built_in() {
             match Pipeline::with_features(saved.stages.clone(), &features, schema.fields()) {
                 Ok(_) => fitting.push(schema),
-                Err(error) => refusals.push((n_missing(&error), schema, error)),
+                Err(error) => refusals.push((error, schema)),
             }
         }
         if fitting.len() > 1 {
@@ -129,17 +129,18 @@ impl Model {
         match fitting.pop() {
             Some(schema) => Self::bind(saved, schema),
             None => {
-                let nearest = refusals.into_iter().min_by_key(|&(n_missing, ..)| n_missing.unwrap_or(usize::MAX));
-                match nearest.expect("there are built-in schemas") {
-                    // What is wrong with its stages, whatever the schema.
-                    (None, _, error) => Err(error),
-                    (Some(_), schema, error) => Err(Error::Model {
-                        detail: format!(
-                            "no built-in schema has its columns: {error}; `{}` is the nearest, and if it is of other data, say which schema it was trained on (a name, or a file as in docs/schema-file.md)",
+                // Where columns are not what lacks, something is wrong with its stages, whatever the schema.
+                let nearest = refusals.into_iter().min_by_key(|(error, _)| n_missing(error).unwrap_or(usize::MAX));
+                Err(match nearest.expect("there are built-in schemas") {
+                    (Error::MissingColumns { columns, .. }, schema) => Error::MissingColumns {
+                        source_name: format!(
+                            "no built-in schema has its columns (a schema of other data is to be named); the nearest, schema `{}`,",
                             schema.name()
                         ),
-                    }),
-                }
+                        columns,
+                    },
+                    (error, _) => error,
+                })
             }
         }
     }
