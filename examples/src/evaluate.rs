@@ -9,18 +9,28 @@ use clap::Args;
 use ids_core::evaluate::{Bootstrap, Cases, Gathering};
 use ids_core::{Model, Report, ReportOptions, whole_file};
 
+use crate::cross;
 use crate::flow_file::FlowFile;
+use crate::forest_args::ForestArgs;
 use crate::html;
-use crate::model_arg::ModelArg;
+use crate::model_arg::SchemaArg;
 use crate::split::SplitArgs;
 
 /// What `evaluate` measures.
 #[derive(Args)]
 pub struct EvaluateArgs {
+    /// A directory that Spark saved, or a model file.
+    #[arg(long, required_unless_present = "train")]
+    model: Option<PathBuf>,
     #[command(flatten)]
-    model: ModelArg,
+    schema: SchemaArg,
+    /// Train a forest on this file, by the columns that both have, and judge that on the flows of another data set.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["model", "versus", "split"])]
+    train: Option<PathBuf>,
+    #[command(flatten)]
+    forest: ForestArgs,
     /// Labelled flows: CSV or JSON lines; `-` is standard input.
-    #[arg(long)]
+    #[arg(long, visible_alias = "test")]
     input: PathBuf,
     /// Another model of the same schema, to compare with on the same rows.
     #[arg(long, value_name = "MODEL")]
@@ -49,9 +59,15 @@ pub struct EvaluateArgs {
 
 /// Prints the report.
 pub fn run(arguments: &EvaluateArgs) -> Result<()> {
-    let EvaluateArgs { model, input, split, replicates, bins, base_rate, flows_per_day, .. } = arguments;
-    let other = arguments.versus.as_deref().map(|path| Ok::<_, anyhow::Error>(Arc::new(model.schema.load(path)?)));
-    let cases = cases(&model.load()?, other.transpose()?.as_ref(), input, split)?;
+    let EvaluateArgs { schema, forest, input, split, replicates, bins, base_rate, flows_per_day, .. } = arguments;
+    let load = |path: &PathBuf| Ok::<_, anyhow::Error>(Arc::new(schema.load(path)?));
+    let model = match (&arguments.train, &arguments.model) {
+        (Some(train), _) => cross::train(train, input, schema.schema.as_deref(), forest, split.seed)?,
+        (None, Some(model)) => load(model)?,
+        (None, None) => bail!("say which model: --model or --train"),
+    };
+    let other = arguments.versus.as_ref().map(load).transpose()?;
+    let cases = cases(&model, other.as_ref(), input, split)?;
     let options = ReportOptions {
         bootstrap: Bootstrap { replicates: *replicates, seed: split.seed },
         bins: usize::from(*bins),

@@ -1,5 +1,6 @@
 //! Files of flows, read in batches with a progress bar.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -17,6 +18,7 @@ const BATCH: usize = 1024;
 /// A file of flows on its way through a model.
 pub struct FlowFile {
     batches: FlowBatches<Box<dyn BufRead>>,
+    schema: Arc<Schema>,
     progress: ProgressBar,
 }
 
@@ -42,12 +44,18 @@ impl FlowFile {
         progress.set_message(doing);
         let batches = FlowBatches::new(input, path, Arc::clone(schema), inputs)
             .with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self { batches, progress })
+        Ok(Self { batches, schema: Arc::clone(schema), progress })
     }
 
     /// What rows were skipped so far, if any was.
     pub fn skipped(&self) -> Option<Skipped> {
         Some(self.batches.reader().skipped()).filter(|skipped| skipped.any())
+    }
+
+    /// Names of the columns that any row so far has given, or that follow from them.
+    pub fn given(&self) -> BTreeSet<String> {
+        let reader = self.batches.reader();
+        reader.given().into_iter().map(|position| self.schema.columns()[position].name.clone()).collect()
     }
 
     /// The next batch; `None` at the end of the file.

@@ -1,9 +1,11 @@
 //! What the programs share. Each program is a thin main over the libraries; start reading in `bin/`.
 
+pub mod cross;
 pub mod describe;
 pub mod dlq;
 pub mod evaluate;
 pub mod flow_file;
+pub mod forest_args;
 mod html;
 pub mod lint;
 pub mod model_arg;

@@ -2,19 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use anyhow::{Result, bail};
 use clap::Args;
 use ids_core::split::{Holdout, Side, SideCounts, Split};
-use ids_core::train::{FeaturesPerNode, Settings, TrainingFlows, train};
+use ids_core::train::TrainingFlows;
 use ids_core::{ConfusionMatrix, Model, Quality, Schema};
-use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::flow_file::{FlowFile, schema_of};
+use crate::forest_args::ForestArgs;
 use crate::split::SplitArgs;
 
 /// What `train` trains on, and how.
@@ -29,27 +27,9 @@ pub struct TrainArgs {
     /// Name or TOML file of the schema [default: the built-in one that the columns tell].
     #[arg(long)]
     schema: Option<String>,
-    /// Number of trees.
-    #[arg(long, default_value_t = Settings::default().trees)]
-    trees: usize,
-    /// Longest path from a root to a leaf, in splits: 1 to 30.
-    #[arg(long, default_value_t = Settings::default().depth)]
-    depth: usize,
-    /// A split leaves at least as many rows of a tree's bag on each side.
-    #[arg(long, default_value_t = Settings::default().min_rows_per_leaf)]
-    min_rows_per_leaf: u64,
-    /// Features that each node draws and looks at: sqrt or third of all, all, or a number.
-    #[arg(long, default_value_t = Settings::default().features_per_node)]
-    features_per_node: FeaturesPerNode,
-    /// Bins that the values of a number are put in: a split lies between two.
-    #[arg(long, default_value_t = Settings::default().bins)]
-    bins: usize,
-    /// How much rare classes weigh more: 0, each row the same, to 1, each class the same.
-    #[arg(long, default_value_t = Settings::default().balance)]
-    balance: f64,
-    /// Threads [default: one per processor]; they change nothing but the time.
-    #[arg(long)]
-    threads: Option<usize>,
+    /// The forest.
+    #[command(flatten)]
+    forest: ForestArgs,
     /// Rows held out to test with; the seed is that of bags and features too.
     #[command(flatten)]
     split: SplitArgs,
@@ -74,7 +54,6 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
         bail!("the input is read more than once, so it cannot be standard input: write it to a file first");
     }
     crate::writable(out)?;
-    let settings = settings(arguments);
     let schema = Arc::new(schema_of(input, arguments.schema.as_deref())?);
     say(format_args!("reads     {}, schema {}", input.display(), schema.name()))?;
     let holdout = arguments.split.holdout()?;
@@ -89,41 +68,15 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
             flows.push(&record);
         }
     }
-    let (n_rows, started) = (flows.len(), Instant::now());
-    let Settings { trees, depth, features_per_node, seed, .. } = settings;
-    say(format_args!(
-        "trains    {trees} trees of depth {depth} at most on {n_rows} rows, {features_per_node} of the features per node, seed {seed}"
-    ))?;
-    let progress = ProgressBar::new(trees as u64);
-    progress.set_style(ProgressStyle::with_template("{msg} {wide_bar} {pos}/{len} trees {eta}")?);
-    progress.set_message("training");
-    let trained = train(flows, &settings, |n_done| {
-        progress.set_position(n_done as u64);
-        ControlFlow::Continue(())
-    });
-    progress.finish_and_clear();
-    let model = Arc::new(trained?.expect("nobody stopped it"));
-    let seconds = started.elapsed().as_secs_f64();
+    let model = arguments.forest.grow(flows, arguments.split.seed, say)?;
     model.save(out)?;
-    let (forest, bytes) = (model.forest(), std::fs::metadata(out)?.len());
-    say(format_args!(
-        "          in {seconds:.1} s: {} nodes, {} inputs, {} classes",
-        forest.n_nodes(),
-        model.inputs().len(),
-        model.classes().len()
-    ))?;
+    let bytes = std::fs::metadata(out)?.len();
     say(format_args!("writes    {}, version {}, {bytes} bytes", out.display(), model.version()))?;
     if holdout.is_none() {
         return say(format_args!("tests     nothing: no row is held out (--split hash, time or group)"));
     }
     let quality = test(&model, input, &shown.sides)?;
     say(format_args!("tests     on {} rows that it has not seen\n\n{quality}", quality.rows))
-}
-
-fn settings(arguments: &TrainArgs) -> Settings {
-    let &TrainArgs { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, threads, .. } = arguments;
-    let seed = arguments.split.seed;
-    Settings { trees, depth, min_rows_per_leaf, features_per_node, bins, balance, seed, threads }
 }
 
 /// Writes a line at once: whoever waits sees what is being done.

@@ -239,6 +239,40 @@ fn train_writes_a_model_and_says_how_good_it_is() {
     assert!(accuracy.is_some_and(|accuracy: f64| accuracy > 75.0), "what it has learnt it knows: {quality}");
 }
 
+#[test]
+fn evaluate_trains_on_one_data_set_and_tests_on_another() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = |name: &str| directory.path().join(name).to_str().expect("a path").to_owned();
+    let (learnt, tested, other, json) =
+        (file("learnt.csv"), file("tested.csv"), file("other.csv"), file("report.json"));
+    let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
+    let (header, rows) = text.split_once('\n').expect("a header");
+    let place = header.split(',').position(|name| name == "sload").expect("a column");
+    let without = |line: &str| {
+        let fields = line.split(',').enumerate().filter(|(at, _)| *at != place);
+        fields.map(|(_, field)| field).collect::<Vec<_>>().join(",")
+    };
+    let rows: Vec<_> = rows.lines().collect();
+    let (first, second) = rows.split_at(6_000);
+    std::fs::write(&learnt, [&[header], first].concat().join("\n")).expect("writes");
+    let second: Vec<_> = std::iter::once(header).chain(second.iter().copied()).map(without).collect();
+    std::fs::write(&tested, second.join("\n")).expect("writes");
+    std::fs::write(&other, format!("{}normal\n", "0,".repeat(41))).expect("writes");
+
+    let arguments =
+        ["evaluate", "--train", &learnt, "--test", &tested, "--trees", "8", "--depth", "8", "--json", &json];
+    let output = run("ids", &arguments);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("does not have `sload`: no input"), "{said}");
+    assert!(said.contains("on 6000 rows") && said.contains("41 inputs"), "{said}");
+    let report: Value = serde_json::from_slice(&std::fs::read(&json).expect("a report")).expect("JSON");
+    assert_eq!(report["rows"], 3_000);
+    assert!(report["accuracy"].as_f64().is_some_and(|accuracy| accuracy > 0.7), "{report}");
+    let message = fail("ids", &["evaluate", "--train", &learnt, "--test", &other]);
+    assert!(message.contains("of schema `unsw-nb15`") && message.contains("of `nsl-kdd`"), "{message}");
+    assert!(fail("ids", &["evaluate", "--input", FLOWS]).contains("--model"));
+}
+
 /// Whoever is interrupted leaves the model that was there.
 #[test]
 fn train_leaves_no_half_model() {

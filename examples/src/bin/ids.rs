@@ -79,7 +79,7 @@ enum Command {
     /// with. By hash and group the split flatters a detector; by time it is tested as it will serve. Rows of classes that
     /// the model was not taught are counted and named, and in none of the figures. docs/evaluation.md has the formulas.
     #[command(
-        after_help = "Example:\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
+        after_help = "Example:\n  ids evaluate --train monday.csv --test friday.csv\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
     )]
     /// Train a random forest on labelled flows, without Spark; with --split, say how well it does on rows it has not seen.
     ///

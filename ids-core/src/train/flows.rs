@@ -113,6 +113,12 @@ impl TrainingFlows {
         Ok(Self { numbers, categories, labels, schema })
     }
 
+    /// Leaves out the inputs whose names are not to stay.
+    pub fn retain(&mut self, mut stays: impl FnMut(&str) -> bool) {
+        self.numbers.retain(|column| stays(&column.name));
+        self.categories.retain(|column| stays(&column.name));
+    }
+
     /// Takes a flow of the schema; `false`, and not taken, where it has no label.
     pub fn push(&mut self, flow: &FlowRecord<'_>) -> bool {
         let Some(label) = flow.label() else { return false };
