@@ -246,7 +246,9 @@ def test_bad_lines_of_a_file(model, tmp_path):
     bad = lines[3].split(",")
     bad[1] = "fast"
     path = tmp_path / "flows.csv"
-    path.write_text("\n".join([lines[0], lines[1], "1,2,3", lines[2], lines[0], ",".join(bad), lines[4]]) + "\n")
+    path.write_text(
+        "\n".join([lines[0], lines[1], "1,2,3", lines[2], lines[0], ",".join(bad), lines[4]]) + "\n"
+    )
     scores = model.score(path)
     assert [(f.row, f.kind, f.column) for f in scores.faults] == [
         (1, "row_too_short", None),

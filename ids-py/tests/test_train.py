@@ -33,12 +33,16 @@ def test_a_trained_model_scores_and_says_where_it_is_from(trained, tmp_path):
     assert Model.load(path).version == trained.version
 
 
-@pytest.mark.parametrize("way_in", [ids_py.read_flows, lambda path: path.read_bytes(), lambda path: rows_of(path)])
+@pytest.mark.parametrize(
+    "way_in", [ids_py.read_flows, lambda path: path.read_bytes(), lambda path: rows_of(path)]
+)
 def test_every_kind_of_input_gives_the_same_model(trained, way_in):
     data = way_in(FLOWS)
     if isinstance(data, bytes):
         # As JSON lines, a flow each.
-        data = pd.read_csv(FLOWS, dtype={"id": str, "label": str}).to_json(orient="records", lines=True).encode()
+        data = (
+            pd.read_csv(FLOWS, dtype={"id": str, "label": str}).to_json(orient="records", lines=True).encode()
+        )
     assert ids_py.train(data, **SETTINGS, n_threads=1).version == trained.version
 
 
@@ -54,7 +58,13 @@ def test_dicts_and_frames_too(trained, rows):
 
 
 def test_settings_decide_what_the_model_is(trained):
-    for other in ({"seed": 4}, {"features_per_node": 5}, {"balance": 0.0}, {"min_rows_per_leaf": 50}, {"bins": 8}):
+    for other in (
+        {"seed": 4},
+        {"features_per_node": 5},
+        {"balance": 0.0},
+        {"min_rows_per_leaf": 50},
+        {"bins": 8},
+    ):
         assert ids_py.train(FLOWS, **{**SETTINGS, **other}).version != trained.version, other
 
 
@@ -96,16 +106,14 @@ def test_a_row_that_is_no_flow_is_named(rows, tmp_path):
 
 
 def test_ctrl_c_ends_it():
-    program = textwrap.dedent(
-        f"""
+    program = textwrap.dedent(f"""
         import ids_py, sys
         print("trains", flush=True)
         try:
             ids_py.train({str(FLOWS)!r}, trees=10_000, depth=30)
         except KeyboardInterrupt:
             sys.exit(7)
-        """
-    )
+        """)
     process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
     assert process.stdout.readline() == "trains\n"
     os.kill(process.pid, signal.SIGINT)
