@@ -48,7 +48,7 @@ pub struct EvaluateArgs {
     replicates: u32,
     /// Bins of the reliability curves.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=1_000))]
-    bins: u16,
+    calibration_bins: u16,
     /// Also write the report as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -59,7 +59,7 @@ pub struct EvaluateArgs {
 
 /// Prints the report.
 pub fn run(arguments: &EvaluateArgs) -> Result<()> {
-    let EvaluateArgs { schema, forest, input, split, replicates, bins, base_rate, flows_per_day, .. } = arguments;
+    let EvaluateArgs { schema, forest, input, split, replicates, base_rate, flows_per_day, .. } = arguments;
     let load = |path: &PathBuf| Ok::<_, anyhow::Error>(Arc::new(schema.load(path)?));
     let model = match (&arguments.train, &arguments.model) {
         (Some(train), _) => cross::train(train, input, schema.schema.as_deref(), forest, split.seed)?,
@@ -70,7 +70,7 @@ pub fn run(arguments: &EvaluateArgs) -> Result<()> {
     let cases = cases(&model, other.as_ref(), input, split)?;
     let options = ReportOptions {
         bootstrap: Bootstrap { replicates: *replicates, seed: split.seed },
-        bins: usize::from(*bins),
+        bins: usize::from(arguments.calibration_bins),
         base_rate: *base_rate,
         flows_per_day: *flows_per_day,
     };
