@@ -35,8 +35,8 @@ impl fmt::Display for Report {
         write!(
             f,
             "\nIn brackets 95 % intervals: percentiles of {} bootstrap replicates of the rows (Efron & Tibshirani 1993), \
-             seed {};\nof shares that are 0 or 1, and of bins and thresholds, Wilson's (1927). An F1 of 0 or 1 has none, and a difference \
-             of two\nshares that are both 0 or both 1 tells nothing. Rows count as independent.",
+             seed {};\nof shares that are 0 or 1, and of bins and thresholds, Wilson's (1927). An F1 of 0 or 1 has none, and\na difference of \
+             two shares that are both 0 or both 1 tells nothing. Rows count as independent.",
             grouped(u64::from(bootstrap.replicates)),
             bootstrap.seed
         )
