@@ -23,6 +23,7 @@ use pyo3::prelude::*;
 #[pymodule]
 mod _ids {
     use super::{PyModule, PyModuleMethods, PyResult};
+    use numpy::PyArray1;
     use pyo3::Bound;
 
     #[pymodule_export]
@@ -46,6 +47,9 @@ mod _ids {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // NumPy's functions are looked up at their first use, which panics where Ctrl-C interrupts it: now, and not later.
+        module.py().import("numpy")?;
+        drop(PyArray1::<f64>::zeros(module.py(), 0, false));
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -108,8 +108,8 @@ def test_a_row_that_is_no_flow_is_named(rows, tmp_path):
 def test_ctrl_c_ends_it():
     program = textwrap.dedent(f"""
         import ids_py, sys
-        print("trains", flush=True)
         try:
+            print("trains", flush=True)
             ids_py.train({str(FLOWS)!r}, trees=10_000, depth=30)
         except KeyboardInterrupt:
             sys.exit(7)
