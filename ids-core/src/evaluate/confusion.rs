@@ -90,6 +90,7 @@ impl ConfusionMatrix {
     }
 
     /// A matrix of the same classes with other counts.
+    #[cfg(feature = "report")]
     pub(crate) fn with_counts(&self, counts: Array2<u64>) -> Self {
         Self { counts, ..self.clone() }
     }
