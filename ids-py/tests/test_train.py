@@ -114,7 +114,8 @@ def test_ctrl_c_ends_it():
         except KeyboardInterrupt:
             sys.exit(7)
         """)
-    process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout.readline() == "trains\n"
-    os.kill(process.pid, signal.SIGINT)
-    assert process.wait(60) == 7
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == "trains\n"
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(60) == 7
