@@ -144,7 +144,8 @@ compare-python: java wheel ## How fast ids-py is against ids-core, ONNX Runtime 
 compare-train: java $(PYTHON) ## Forests trained by ids train, PySpark and scikit-learn on the same rows (needs IDS_DATA); figures go to target/compare-train.json
 	cargo build --release -p ids-examples --bin ids
 	$(VENV)/bin/pip install --quiet -r benches/compare/requirements.txt
-	$(PYTHON) benches/compare/training.py --ids target/release/ids --json target/compare-train.json $(ARGS)
+	@# models/train.py knows how PySpark reads and prepares the flows.
+	PYTHONPATH=models $(PYTHON) benches/compare/training.py --ids target/release/ids --json target/compare-train.json $(ARGS)
 
 .PHONY: train-models
 train-models: java $(PYTHON) ## Train the committed models again with PySpark (needs IDS_DATA and Java)

@@ -33,9 +33,9 @@ from sklearn.metrics import f1_score
 
 from spark import processor
 
+import train as reference
+
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "models"))
-import train as reference  # noqa: E402
 
 BINS = 256
 
