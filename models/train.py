@@ -100,6 +100,8 @@ def start_spark():
     return (
         SparkSession.builder.master("local[*]")
         .appName("ids-train")
+        .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.driver.memory", "5g")
         .config("spark.sql.files.maxPartitionBytes", "2m")
         .config("spark.ui.enabled", "false")

@@ -47,6 +47,7 @@ def session(memory="3g"):
         SparkSession.builder.master("local[1]")
         .config("spark.driver.memory", memory)
         .config("spark.driver.host", "127.0.0.1")
+        .config("spark.driver.bindAddress", "127.0.0.1")
         .config("spark.ui.enabled", "false")
         .config("spark.ui.showConsoleProgress", "false")
         .getOrCreate()

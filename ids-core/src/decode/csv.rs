@@ -1,15 +1,17 @@
 //! CSV (RFC 4180): files with a header, files without one whose layout the schema knows, and single
 //! rows in messages.
 //!
-//! Splitting into fields is csv-core's work; which column a field belongs to is told by [`CsvColumns`]; what it
-//! means is decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those doubles
+//! Splitting into fields is csv-core's work, but for rows without quotes, which are cut at their commas; which column a
+//! field belongs to is told by [`CsvColumns`]; what it means is decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those doubles
 //! (also `nan`, `inf`: spellings of CICFlowMeter and pandas). Rows that repeat the header and rows of empty fields
 //! alone are no flows and no errors: files that were put together from others have them. They are skipped and counted.
 
+use std::borrow::Cow;
 use std::io::BufRead;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::plain_number::plain_number;
 use super::{CsvColumns, Fault, Place, Read, RecordError, RecordErrorKind, RowRules, Skipped, excerpt};
 use crate::error::{Error, Result};
 use crate::record::FlowRecords;
@@ -42,7 +44,7 @@ impl CsvDecoder {
         records: &mut FlowRecords,
     ) -> std::result::Result<(), RecordError> {
         let mut rest = message;
-        let Ok(found) = self.splitter.next_record(&mut rest) else {
+        let Ok(found) = self.splitter.next_record(&mut rest, true) else {
             let kind = RecordErrorKind::Unexpected { expected: "the end of the row", found: excerpt(message) };
             return Err(self.rows.rules.error(record, Fault::at(LONGEST_ROW, kind)));
         };
@@ -88,10 +90,10 @@ impl<R: BufRead> CsvReader<R> {
     pub fn new(mut input: R, path: impl Into<PathBuf>, schema: Arc<Schema>, inputs: &[String]) -> Result<Self> {
         let path = path.into();
         let mut splitter = Splitter::default();
-        if !splitter.next_record(&mut input).map_err(|error| Error::io(&path, error))? {
+        if !splitter.next_record(&mut input, false).map_err(|error| Error::io(&path, error))? {
             return Err(Error::Header { detail: format!("{} is empty", path.display()) });
         }
-        let first: Vec<_> = splitter.fields.iter().map(|(_, field)| String::from_utf8_lossy(field)).collect();
+        let first: Vec<_> = splitter.fields.iter().map(|field| String::from_utf8_lossy(field.bytes)).collect();
         let (columns, is_header) = CsvColumns::detect(&schema, &first)?;
         let rows = RowDecoder::new(schema, inputs, columns)?;
         let header = is_header.then(|| splitter.fields.clone());
@@ -105,7 +107,7 @@ impl<R: BufRead> CsvReader<R> {
     pub fn read(&mut self, records: &mut FlowRecords) -> Result<Read> {
         loop {
             if !std::mem::take(&mut self.pending) {
-                let found = self.splitter.next_record(&mut self.input);
+                let found = self.splitter.next_record(&mut self.input, false);
                 if !found.map_err(|error| Error::io(&self.path, error))? {
                     return Ok(Read::End);
                 }
@@ -196,23 +198,33 @@ impl RowDecoder {
         if found > expected {
             return Err(Fault::at(fields.spans[expected].offset, RecordErrorKind::RowTooLong { expected }));
         }
-        for (place, (offset, field)) in self.places.iter().zip(fields.iter()) {
-            if let Some(place) = *place {
-                let at_fault = |kind| Fault::at(offset, kind).in_column(place.position);
-                let decoded;
-                let text = match std::str::from_utf8(field) {
-                    Ok(text) => text,
-                    Err(_) => {
-                        decoded = recoded(&self.rules, field).map_err(at_fault)?;
-                        self.n_recoded += 1;
-                        &decoded
-                    }
-                };
-                value(place, text, row).map_err(at_fault)?;
-            }
+        for (place, field) in self.places.iter().zip(fields.iter()) {
+            let Some(place) = *place else { continue };
+            let found = match (place.slot, field.plain_number()) {
+                (Slot::Number(slot), Some(number)) if place.takes(number) => {
+                    row.set_number(slot, number);
+                    Ok(())
+                }
+                _ => text(&self.rules, field.bytes, &mut self.n_recoded).and_then(|text| value(place, &text, row)),
+            };
+            found.map_err(|kind| Fault::at(field.offset, kind).in_column(place.position))?;
         }
         self.rules.finish(row)
     }
+}
+
+/// The text of a field. `n_recoded` counts those that are not UTF-8.
+fn text<'a>(
+    rules: &RowRules,
+    field: &'a [u8],
+    n_recoded: &mut u64,
+) -> std::result::Result<Cow<'a, str>, RecordErrorKind> {
+    if let Ok(text) = std::str::from_utf8(field) {
+        return Ok(Cow::Borrowed(text));
+    }
+    let text = recoded(rules, field)?;
+    *n_recoded += 1;
+    Ok(Cow::Owned(text))
 }
 
 /// The text of a field that is not UTF-8.
@@ -260,8 +272,8 @@ fn number(text: &str) -> std::result::Result<f64, RecordErrorKind> {
 /// The fields of a line; `None` where there are none.
 pub(super) fn fields(mut line: &[u8]) -> Option<Vec<String>> {
     let mut splitter = Splitter::default();
-    let found = splitter.next_record(&mut line).is_ok_and(|found| found);
-    found.then(|| splitter.fields.iter().map(|(_, field)| String::from_utf8_lossy(field).into_owned()).collect())
+    let found = splitter.next_record(&mut line, true).is_ok_and(|found| found);
+    found.then(|| splitter.fields.iter().map(|field| String::from_utf8_lossy(field.bytes).into_owned()).collect())
 }
 
 /// Longest row of a file, in bytes: an open quote would otherwise read the rest of it into memory.
@@ -270,7 +282,7 @@ pub(crate) const LONGEST_ROW: usize = 16 << 20;
 /// The fields of one row, unquoted.
 #[derive(Debug, Clone)]
 struct Fields {
-    /// The fields one after the other; what follows the last is left from longer rows.
+    /// The fields, a comma behind each; what follows the last is left from longer rows.
     bytes: Vec<u8>,
     spans: Vec<FieldSpan>,
 }
@@ -283,21 +295,43 @@ struct FieldSpan {
     end: usize,
 }
 
+/// A field of a row.
+#[derive(Debug, Clone, Copy)]
+struct Field<'a> {
+    /// Where it starts in the row as it was read.
+    offset: usize,
+    /// What it holds, unquoted.
+    bytes: &'a [u8],
+    /// The same, a comma, and what lies behind that.
+    onwards: &'a [u8],
+}
+
+impl Field<'_> {
+    /// The number that it is, if it is a plain one and nothing else.
+    #[inline(always)]
+    fn plain_number(self) -> Option<f64> {
+        plain_number(self.onwards).filter(|(_, length)| *length == self.bytes.len()).map(|(number, _)| number)
+    }
+}
+
 impl Fields {
-    /// Offset in the row and unquoted bytes of each field.
-    fn iter(&self) -> impl Iterator<Item = (usize, &[u8])> {
-        let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end));
-        self.spans.iter().zip(starts).map(|(span, start)| (span.offset, &self.bytes[start..span.end]))
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = Field<'_>> {
+        let starts = std::iter::once(0).chain(self.spans.iter().map(|span| span.end + 1));
+        self.spans.iter().zip(starts).map(|(span, start)| {
+            let onwards = &self.bytes[start..];
+            Field { offset: span.offset, bytes: &onwards[..span.end - start], onwards }
+        })
     }
 
-    /// The bytes of all fields.
+    /// The bytes of all fields, and the commas between them.
     fn all(&self) -> &[u8] {
         &self.bytes[..self.spans.last().map_or(0, |last| last.end)]
     }
 
     /// Whether there are several fields, and none has a byte.
     fn are_empty(&self) -> bool {
-        self.spans.len() > 1 && self.all().is_empty()
+        self.spans.len() > 1 && self.all().len() == self.spans.len() - 1
     }
 
     /// Whether they are those of `other`.
@@ -306,6 +340,21 @@ impl Fields {
         self.all().len() == other.all().len()
             && self.all() == other.all()
             && self.spans.iter().map(|span| span.end).eq(other.spans.iter().map(|span| span.end))
+    }
+
+    /// Takes the fields of a row, `[n_bytes]`, that has no quotes.
+    fn cut(&mut self, row: &[u8]) {
+        if self.bytes.len() <= row.len() {
+            self.bytes.resize(2 * row.len(), 0);
+        }
+        self.bytes[..row.len()].copy_from_slice(row);
+        self.bytes[row.len()] = b',';
+        let mut offset = 0;
+        // The row's own bytes: to look at them through the vector would be slower.
+        for (end, _) in row.iter().chain(b",").enumerate().filter(|(_, byte)| **byte == b',') {
+            self.spans.push(FieldSpan { offset, end });
+            offset = end + 1;
+        }
     }
 }
 
@@ -333,18 +382,32 @@ impl Clone for Splitter {
 }
 
 impl Splitter {
-    /// Reads the next row into `fields`; `false` at the end of the input. Empty lines are no rows.
-    fn next_record(&mut self, input: &mut impl BufRead) -> std::io::Result<bool> {
+    /// Reads the next row into `fields`; `false` at the end of the input. Empty lines are no rows. `is_whole` says that the
+    /// input gives all that it has at once.
+    fn next_record(&mut self, input: &mut impl BufRead, is_whole: bool) -> std::io::Result<bool> {
         let mut line = self.csv.line();
-        self.csv.reset();
-        let Fields { bytes, spans } = &mut self.fields;
-        spans.clear();
+        self.fields.spans.clear();
         while let Some(byte @ (b'\r' | b'\n')) = input.fill_buf()?.first() {
             line += u64::from(*byte == b'\n');
             input.consume(1);
         }
-        self.csv.set_line(line);
         self.line = line;
+        self.csv.set_line(line);
+        if let Some(row) = plain_row(input.fill_buf()?, is_whole) {
+            self.fields.cut(row);
+            let length = row.len();
+            input.consume(length);
+            return Ok(true);
+        }
+        self.split(input)
+    }
+
+    /// The same by csv-core, whatever the row is like.
+    fn split(&mut self, input: &mut impl BufRead) -> std::io::Result<bool> {
+        let Fields { bytes, spans } = &mut self.fields;
+        let line = self.csv.line();
+        self.csv.reset();
+        self.csv.set_line(line);
         let (mut consumed, mut written, mut field_start) = (0, 0, 0);
         loop {
             let chunk = input.fill_buf()?;
@@ -356,11 +419,15 @@ impl Splitter {
                 let detail = format!("a row is longer than {LONGEST_ROW} bytes; is a quote left open?");
                 return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, detail));
             }
+            if written == bytes.len() {
+                bytes.resize(bytes.len() * 2, 0);
+            }
             match outcome {
-                csv_core::ReadFieldResult::InputEmpty => {}
-                csv_core::ReadFieldResult::OutputFull => bytes.resize(bytes.len() * 2, 0),
+                csv_core::ReadFieldResult::InputEmpty | csv_core::ReadFieldResult::OutputFull => {}
                 csv_core::ReadFieldResult::Field { record_end } => {
                     spans.push(FieldSpan { offset: field_start, end: written });
+                    bytes[written] = b',';
+                    written += 1;
                     field_start = consumed;
                     if record_end {
                         return Ok(true);
@@ -370,6 +437,18 @@ impl Splitter {
             }
         }
     }
+}
+
+/// The row at the start of `chunk`, if it ends there and its fields are what stands between commas: hardly a flow needs
+/// quotes. What csv-core does beside splitting is left to it: to drop a byte order mark.
+fn plain_row(chunk: &[u8], is_whole: bool) -> Option<&[u8]> {
+    let end = memchr::memchr2(b'\n', b'\r', chunk).or(is_whole.then_some(chunk.len()))?;
+    let row = &chunk[..end];
+    let is_plain = !row.is_empty()
+        && row.len() <= LONGEST_ROW
+        && !row.starts_with(b"\xef\xbb\xbf")
+        && memchr::memchr(b'"', row).is_none();
+    is_plain.then_some(row)
 }
 
 #[cfg(test)]

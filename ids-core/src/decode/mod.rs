@@ -12,6 +12,7 @@ pub mod csv;
 mod csv_columns;
 pub mod json;
 pub mod parquet;
+mod plain_number;
 mod reader;
 mod values;
 
