@@ -1,39 +1,102 @@
 //! Files that are written whole or not at all: nobody ever reads half of one.
 
 use std::fs::File;
-use std::io::Write;
-use std::path::Path;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// Writes `bytes` beside `path`, as `path.partial`, and renames. Where `path` is a link, the file that it leads to is
-/// replaced; what is no file (`/dev/stdout`, a named pipe) is written to as it is.
+/// Writes `bytes` to `path`, as a [`WholeFile`].
 ///
 /// # Errors
 /// [`Error::Io`] where it cannot be written. A file that was there stays until the new one is complete.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
-    replace(path, bytes).map_err(|error| Error::io(path, error))
+    let mut file = WholeFile::create(path)?;
+    file.write_all(bytes).map_err(|error| Error::io(path, error))?;
+    file.finish()
 }
 
-fn replace(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// A file that is written beside the place where it is to be, as `PATH.partial`, and gets its name when it is
+/// [finished](WholeFile::finish). What was there stays until then; dropped before, it leaves nothing.
+///
+/// Where the path is a link, the file that it leads to is replaced; what is no file (`/dev/stdout`, a named pipe) is
+/// written to as it is.
+#[derive(Debug)]
+pub struct WholeFile {
+    file: BufWriter<File>,
+    /// As its caller calls it.
+    path: PathBuf,
+    unfinished: Option<Unfinished>,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    partial: PathBuf,
+    target: PathBuf,
+}
+
+impl WholeFile {
+    /// Begins to write.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot.
+    pub fn create(path: &Path) -> Result<Self> {
+        let unfinished = unfinished(path).map_err(|error| Error::io(path, error))?;
+        let file = match &unfinished {
+            Some(unfinished) => File::create(&unfinished.partial),
+            None => File::options().write(true).open(path),
+        };
+        let file = BufWriter::new(file.map_err(|error| Error::io(path, error))?);
+        Ok(Self { file, path: path.to_owned(), unfinished })
+    }
+
+    /// Completes it and puts it in its place.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where it cannot; then it leaves nothing.
+    pub fn finish(mut self) -> Result<()> {
+        let Some(Unfinished { partial, target }) = &self.unfinished else {
+            return self.file.flush().map_err(|error| Error::io(&self.path, error));
+        };
+        let finished = self.file.flush().and_then(|()| {
+            self.file.get_ref().sync_all()?;
+            std::fs::rename(partial, target)
+        });
+        finished.map_err(|error| Error::io(&self.path, error))?;
+        self.unfinished = None;
+        Ok(())
+    }
+}
+
+/// Where what is to be at `path` is written first; `None` for what is no file.
+fn unfinished(path: &Path) -> std::io::Result<Option<Unfinished>> {
     let target = match std::fs::metadata(path) {
         Ok(found) if found.is_file() => std::fs::canonicalize(path)?,
-        Ok(_) => return std::fs::write(path, bytes),
+        Ok(_) => return Ok(None),
         Err(_) => path.to_owned(),
     };
     let mut partial = target.as_os_str().to_owned();
     partial.push(".partial");
-    let partial = Path::new(&partial);
-    let written = File::create(partial).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(partial, &target)
-    });
-    if written.is_err() {
-        // What is left of it helps nobody; that it could not be written is what is told.
-        let _ = std::fs::remove_file(partial);
+    Ok(Some(Unfinished { partial: partial.into(), target }))
+}
+
+impl Write for WholeFile {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.file.write(bytes)
     }
-    written
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Drop for WholeFile {
+    fn drop(&mut self) {
+        if let Some(unfinished) = &self.unfinished {
+            // What is left of it helps nobody; that it could not be written was told.
+            let _ = std::fs::remove_file(&unfinished.partial);
+        }
+    }
 }
 
 #[cfg(all(test, unix))]
@@ -52,6 +115,10 @@ mod tests {
         assert!(!std::fs::metadata("/dev/null").expect("is there").is_file());
         assert!(write(&directory.path().join("nowhere/file"), b"").is_err());
         assert!(write(directory.path(), b"").is_err(), "a directory");
+        let mut unfinished = WholeFile::create(&file).expect("creates");
+        unfinished.write_all(b"half").expect("writes");
+        drop(unfinished);
+        assert_eq!(std::fs::read(&file).expect("reads"), b"new");
         assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 2, "nothing partial is left");
     }
 }

@@ -1,16 +1,17 @@
 //! `ids`: look at a file of flows or at a model, find what flatters a model, train one, score a file with it, measure it
 //! on labelled flows, convert it, prove it equal to Spark; look at dead letters; check the books of a detector.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ids_core::forest::DotProduct;
 use ids_core::import::spark;
 use ids_core::verify::{Comparison, Report};
+use ids_core::whole_file::WholeFile;
 use ids_core::{Model, Origin, Outcome, Schema, SparkModel, outcome};
 use ids_examples::describe::{self, DescribeArgs};
 use ids_examples::dlq::{self, DlqCommand};
@@ -268,22 +269,26 @@ fn inspect(path: &Path, schema: &SchemaArg) -> Result<()> {
 
 fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
     let model = model.load()?;
-    let mut file = FlowFile::open(input, &model)?;
-    let mut out: Box<dyn Write> = if output == Path::new("-") {
-        Box::new(BufWriter::new(std::io::stdout().lock()))
+    let file = FlowFile::open(input, &model)?;
+    if output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
+        bail!("the output {} is the input", output.display());
+    }
+    if output == Path::new("-") {
+        score_to(&model, file, input, &mut BufWriter::new(std::io::stdout().lock()))
     } else {
-        if output.canonicalize().is_ok_and(|output| input.canonicalize().is_ok_and(|input| input == output)) {
-            bail!("the output {} is the input", output.display());
-        }
-        let file = File::create(output).with_context(|| format!("cannot write {}", output.display()))?;
-        Box::new(BufWriter::new(file))
-    };
+        let mut out = WholeFile::create(output)?;
+        score_to(&model, file, input, &mut out)?;
+        Ok(out.finish()?)
+    }
+}
+
+fn score_to(model: &Arc<Model>, mut file: FlowFile, input: &Path, out: &mut impl Write) -> Result<()> {
     let source = input.to_string_lossy();
     let mut scorer = model.scorer();
     let (mut n_scored, mut n_bad) = (0u64, 0u64);
     while let Some(batch) = file.next_batch()? {
         outcome::outcomes(
-            &model,
+            model,
             &mut scorer,
             batch,
             |row| Origin::of_file(&source, row),
@@ -292,7 +297,7 @@ fn score(model: &ModelArg, input: &Path, output: &Path) -> Result<()> {
                     Outcome::Verdict(_) => n_scored += 1,
                     Outcome::DeadLetter(_) => n_bad += 1,
                 }
-                write_line(&mut out, &outcome)
+                write_line(out, &outcome)
             },
         )?;
     }
