@@ -14,19 +14,42 @@ use super::bootstrap::{Bootstrap, percentiles};
 use super::cases::Cases;
 use super::confusion::{ConfusionMatrix, Quality};
 use super::interval::{Estimate, Interval};
+use crate::alert::AlertPolicy;
 
 /// Rows that differ, up to which McNemar's test is exact.
 const MOST_EXACT: u64 = 1_000;
 
-type Figure = fn(&Quality) -> f64;
+type Figure = fn(&Judged) -> f64;
 
-/// The figures that are compared.
-const FIGURES: [(&str, Figure); 4] = [
-    ("macro_f1", |quality| quality.macro_f1),
-    ("attack_recall", |quality| quality.attack_recall),
-    ("false_alarm_rate", |quality| quality.false_alarm_rate),
-    ("accuracy", |quality| quality.accuracy),
+/// The figures that are compared; the last two where a model has thresholds for alerts.
+const FIGURES: [(&str, Figure); 6] = [
+    ("macro_f1", |judged| judged.quality.macro_f1),
+    ("attack_recall", |judged| judged.quality.attack_recall),
+    ("false_alarm_rate", |judged| judged.quality.false_alarm_rate),
+    ("accuracy", |judged| judged.quality.accuracy),
+    ("attacks_alerted", |judged| judged.raised_of(true)),
+    ("benign_alerted", |judged| judged.raised_of(false)),
 ];
+const N_ALERT_FIGURES: usize = 2;
+
+/// What is compared of a model.
+struct Judged {
+    quality: Quality,
+    /// Rows of attacks, and of benign flows: all, and those that raise an alert.
+    attacks: [u64; 2],
+    benign: [u64; 2],
+}
+
+impl Judged {
+    /// Share of the attacks, or of the benign rows, that raise an alert; 0 where there are none.
+    fn raised_of(&self, attacks: bool) -> f64 {
+        let [all, raised] = if attacks { self.attacks } else { self.benign };
+        if all == 0 { 0.0 } else { raised as f64 / all as f64 }
+    }
+}
+
+/// What both say of a row: its class, the predicted one, and whether an alert is raised.
+type Cell = [(u32, u32, bool); 2];
 
 /// The model beside another, on the rows whose class both know.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -72,37 +95,45 @@ impl Comparison {
     /// `None` where there is no other model.
     pub(super) fn of(cases: &Cases, bootstrap: Bootstrap) -> Option<Self> {
         let other = cases.other.as_ref()?;
-        // How often each combination of both classes and both predictions comes.
-        let mut cells = BTreeMap::<[u32; 4], u64>::new();
+        let models = [&cases.model, other];
+        // How often each combination of what both say comes.
+        let mut cells = BTreeMap::<Cell, u64>::new();
         for case in &cases.cases {
             let (of_other, said) = case.other?;
-            *cells.entry([case.actual, case.said.class, of_other, said.class]).or_default() += 1;
+            let cell = [(case.actual, case.said.class, case.said.raised), (of_other, said.class, said.raised)];
+            *cells.entry(cell).or_default() += 1;
         }
         let (cells, counts): (Vec<_>, Vec<_>) = cells.into_iter().unzip();
-        let empty = [&cases.model, other].map(|model| ConfusionMatrix::new(model.labels(), model.benign()));
-        let qualities = |counts: &[u64]| {
-            let mut both = empty.clone().map(|matrix| matrix.with_counts(Array2::zeros(matrix.counts().dim())));
-            for (&[actual, predicted, of_other, by_other], &rows) in cells.iter().zip(counts) {
-                both[0].add(actual as usize, predicted as usize, rows);
-                both[1].add(of_other as usize, by_other as usize, rows);
+        let empty = models.map(|model| ConfusionMatrix::new(model.labels(), model.benign()));
+        let judged = |counts: &[u64], which: usize| {
+            let mut matrix = empty[which].with_counts(Array2::zeros(empty[which].counts().dim()));
+            let (mut attacks, mut benign) = ([0, 0], [0, 0]);
+            for (cell, &rows) in cells.iter().zip(counts) {
+                let (actual, predicted, raised) = cell[which];
+                matrix.add(actual as usize, predicted as usize, rows);
+                let kind = if actual as usize == models[which].benign() { &mut benign } else { &mut attacks };
+                kind[0] += rows;
+                kind[1] += if raised { rows } else { 0 };
             }
-            both.map(|matrix| matrix.quality())
+            Judged { quality: matrix.quality(), attacks, benign }
         };
-        let mut replicates: [Vec<f64>; 4] = Default::default();
+        let have_thresholds = models.iter().any(|model| *model.alerts() != AlertPolicy::default());
+        let figures = &FIGURES[..if have_thresholds { FIGURES.len() } else { FIGURES.len() - N_ALERT_FIGURES }];
+        let mut replicates = vec![Vec::new(); figures.len()];
         bootstrap.replicate(&counts, |drawn| {
-            let [model, versus] = qualities(drawn);
-            for (values, (_, figure)) in replicates.iter_mut().zip(FIGURES) {
+            let (model, versus) = (judged(drawn, 0), judged(drawn, 1));
+            for (values, (_, figure)) in replicates.iter_mut().zip(figures) {
                 values.push(figure(&model) - figure(&versus));
             }
         });
-        let [model, versus] = qualities(&counts);
-        let differences = FIGURES.into_iter().zip(replicates).map(|((name, figure), values)| {
+        let (model, versus) = (judged(&counts, 0), judged(&counts, 1));
+        let differences = figures.iter().zip(replicates).map(|(&(name, figure), values)| {
             let (model, versus) = (figure(&model), figure(&versus));
             let interval = percentiles(values).unwrap_or(Interval { low: -1.0, high: 1.0 });
             Difference { figure: name, model, versus, difference: Estimate { value: model - versus, interval } }
         });
         let mut only = [0, 0];
-        for (&[actual, predicted, of_other, by_other], &rows) in cells.iter().zip(&counts) {
+        for (&[(actual, predicted, _), (of_other, by_other, _)], &rows) in cells.iter().zip(&counts) {
             match (predicted == actual, by_other == of_other) {
                 (true, false) => only[0] += rows,
                 (false, true) => only[1] += rows,
@@ -113,7 +144,7 @@ impl Comparison {
             versus: other.version().to_owned(),
             differences: differences.collect(),
             mcnemar: McNemar::of(only[0], only[1]),
-            quality: versus,
+            quality: versus.quality,
         })
     }
 }
