@@ -42,6 +42,9 @@ pub fn run(arguments: &ThresholdArgs) -> Result<()> {
     crate::writable(out)?;
     let model = model.load()?;
     let cases = cases(&model, None, input, split)?;
+    for caution in &cases.cautions {
+        eprintln!("beware: {caution}");
+    }
     let budget = Budget { false_alarms_per_day: arguments.budget, flows_per_day: arguments.flows_per_day };
     let budgeted = budget.choose(&cases)?;
     Model::clone(&model).with_alerts(budgeted.policy.clone())?.save(out)?;

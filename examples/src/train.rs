@@ -61,6 +61,9 @@ pub fn run(arguments: &TrainArgs) -> Result<()> {
     say_rows(&shown, holdout.as_ref())?;
 
     let mut flows = TrainingFlows::new(Arc::clone(&schema))?;
+    if let Some(holdout) = &holdout {
+        flows.set_holdout(holdout.clone());
+    }
     let mut sides = shown.sides.iter();
     let mut file = FlowFile::of_schema(input, &schema, &[], "taking the rows to train on")?;
     while let Some(batch) = file.next_batch()? {

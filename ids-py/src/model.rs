@@ -261,6 +261,7 @@ impl Model {
             entry.set_item("program", &training.program)?;
             entry.set_item("rows", training.rows)?;
             entry.set_item("settings", settings)?;
+            entry.set_item("holdout", training.holdout.as_ref().map(ToString::to_string))?;
             PyResult::Ok(entry)
         });
         info.set_item("training", training.transpose()?)?;
@@ -272,6 +273,10 @@ impl Model {
         info.set_item("labels", self.labels.bind(py))?;
         info.set_item("benign", self.benign())?;
         info.set_item("inputs", self.inputs())?;
+        let alerts = PyDict::new(py);
+        alerts.set_item("threshold", model.alerts().threshold)?;
+        alerts.set_item("by_class", model.alerts().by_class.clone())?;
+        info.set_item("alerts", alerts)?;
         info.set_item("stages", provenance.stages.clone())?;
         Ok(info)
     }

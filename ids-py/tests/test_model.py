@@ -48,7 +48,7 @@ def test_what_is_known_of_a_model(model):
     assert model.schema.name == "unsw-nb15" and model.schema.label == "attack_cat"
     info = model.info()
     assert (info["n_trees"], info["depth"], info["n_features"], info["spark_version"]) == (50, 6, 42, "3.5.9")
-    assert len(info["stages"]) == 6
+    assert len(info["stages"]) == 6 and info["alerts"] == {"threshold": 0.0, "by_class": {}}
     for text in (str(model), model._repr_html_()):
         assert model.version in text and "50 trees" in text and "Shellcode" in text
     assert repr(model).startswith(f"Model(version='{model.version}', schema='unsw-nb15', 50 trees")

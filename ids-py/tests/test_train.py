@@ -26,6 +26,7 @@ def test_a_trained_model_scores_and_says_where_it_is_from(trained, tmp_path):
     info = trained.info()
     assert (info["n_trees"], info["depth"], info["n_features"], info["spark_version"]) == (6, 5, 42, None)
     assert info["training"]["rows"] == 9000 and info["training"]["settings"]["seed"] == "3"
+    assert info["training"]["holdout"] is None
     assert trained.benign == "Normal" and set(trained.inputs).isdisjoint({"id", "attack_cat", "label"})
     assert ids_py.evaluate(trained, FLOWS).accuracy > 0.7
     path = tmp_path / "model.ids"

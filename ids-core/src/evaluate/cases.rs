@@ -94,6 +94,8 @@ pub struct Cases {
     pub cases: Vec<Case>,
     /// The classes that the model, or the other, was not taught, the most frequent first.
     pub unknown: Vec<UnknownClass>,
+    /// Why a model may have learnt some of the rows, in words.
+    pub cautions: Vec<String>,
 }
 
 /// What is known of a flow so far.
@@ -116,6 +118,7 @@ pub struct Gathering {
     /// Names of the classes that are not known.
     unknown: Vec<String>,
     rows: RowCounts,
+    cautions: Vec<String>,
 }
 
 /// A model at work: what scores, and what is made of a score. Apart, for a score borrows from the scorer.
@@ -174,6 +177,7 @@ impl Gathering {
             return Err(Error::Model { detail });
         }
         let splitter = holdout.map(|holdout| Ok((holdout.clone(), holdout.bind(model.schema())?))).transpose()?;
+        let cautions = [Some(model), other].into_iter().flatten().filter_map(|model| caution(model, holdout));
         Ok(Self {
             judge: Judge::new(model)?,
             other: other.map(Judge::new).transpose()?,
@@ -181,6 +185,7 @@ impl Gathering {
             entries: Vec::new(),
             unknown: Vec::new(),
             rows: RowCounts::default(),
+            cautions: cautions.collect(),
         })
     }
 
@@ -192,7 +197,7 @@ impl Gathering {
     /// # Panics
     /// Where the rows are of another schema.
     pub fn add(&mut self, batch: Batch<'_>) -> Result<()> {
-        let Self { judge, other, splitter, entries, unknown, rows } = self;
+        let Self { judge, other, splitter, entries, unknown, rows, cautions: _ } = self;
         rows.read += (batch.bad.len() + batch.records.len()) as u64;
         rows.rejected += batch.bad.len() as u64;
         if rows.first_fault.is_none() {
@@ -246,7 +251,7 @@ impl Gathering {
     /// # Errors
     /// As [`Splitter::sides`].
     pub fn finish(self) -> Result<Cases> {
-        let Self { judge, other, splitter, entries, unknown, mut rows } = self;
+        let Self { judge, other, splitter, entries, unknown, mut rows, cautions } = self;
         let sides = match splitter {
             None => None,
             Some((holdout, splitter)) => {
@@ -276,8 +281,30 @@ impl Gathering {
         }
         unknown.retain(|class| class.rows > 0);
         unknown.sort_by_key(|class| std::cmp::Reverse(class.rows));
-        Ok(Cases { model: judge.voice.model, other: other.map(|other| other.voice.model), rows, cases, unknown })
+        let other = other.map(|other| other.voice.model);
+        Ok(Cases { model: judge.voice.model, other, rows, cases, unknown, cautions })
     }
+}
+
+/// What to be wary of where the rows that are tested are not those that `model` says it held out. Which file it learnt
+/// from is not known; nor, of a model that Spark trained, which rows.
+fn caution(model: &Model, tested: Option<&Holdout>) -> Option<String> {
+    let held_out = model.provenance().training.as_ref()?.holdout.as_ref();
+    let is_that = match (held_out, tested) {
+        (Some(held_out), Some(tested)) => held_out.parts_as(tested),
+        (held_out, tested) => held_out.is_none() && tested.is_none(),
+    };
+    if is_that {
+        return None;
+    }
+    let kept = match held_out {
+        Some(holdout) => format!("held out rows by `{holdout}`"),
+        None => "learnt all rows of its file".to_owned(),
+    };
+    let version = model.version();
+    Some(format!(
+        "model {version} {kept}: if this is the file that it was trained on, rows that it learnt are among these"
+    ))
 }
 
 impl Cases {

@@ -42,6 +42,8 @@ pub struct Report {
     pub source: String,
     /// What became of its rows.
     pub input: RowCounts,
+    /// Why a model may have learnt some of the rows, in words.
+    pub cautions: Vec<String>,
     /// Classes that occur and are not the model's.
     pub unknown_classes: Vec<UnknownClass>,
     /// The figures: `rows`, `accuracy`, `classes` and the others stand beside the rest.
@@ -69,6 +71,7 @@ impl Report {
             alerts: cases.model.alerts().clone(),
             source: source.to_owned(),
             input: cases.rows.clone(),
+            cautions: cases.cautions.clone(),
             unknown_classes: cases.unknown.clone(),
             quality: matrix.quality(),
             bootstrap,

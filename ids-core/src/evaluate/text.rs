@@ -66,6 +66,9 @@ fn rows(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     line(*unlabelled, "of these have no label")?;
     line(*unknown, "of these are of classes that the model was not taught: in none of the figures")?;
     line(report.quality.rows, "are evaluated")?;
+    for caution in &report.cautions {
+        writeln!(f, "beware    {caution}")?;
+    }
     if let Some(fault) = first_fault {
         writeln!(f, "          the first without a score: {fault}")?;
     }

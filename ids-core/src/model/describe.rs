@@ -64,6 +64,10 @@ fn saved(
             for (name, value) in &training.settings {
                 writeln!(f, "            {name} {value}")?;
             }
+            match &training.holdout {
+                Some(holdout) => writeln!(f, "            held out rows by {holdout}")?,
+                None => writeln!(f, "            held out no rows")?,
+            }
         }
     }
     let bits = if matches!(origin, Origin::Spark(_)) { ", Spark's bits" } else { "" };

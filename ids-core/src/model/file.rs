@@ -22,8 +22,9 @@ use crate::schema::Schema;
 use crate::whole_file;
 
 const MAGIC: &[u8; 8] = b"IDSMODEL";
-/// Version 4 has `alerts`; what version 3 lacks of it is a policy without thresholds.
-const FORMAT_VERSION: u32 = 4;
+/// Version 4 has `alerts`, version 5 the `holdout` of a training; what older ones lack is a policy without thresholds,
+/// and no split.
+const FORMAT_VERSION: u32 = 5;
 const OLDEST_VERSION: u32 = 3;
 const HEADER_LENGTH: usize = MAGIC.len() + 4 + 8;
 const CHECKSUM_LENGTH: usize = 32;

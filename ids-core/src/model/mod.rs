@@ -22,6 +22,7 @@ use crate::import::spark::{self, ForestColumns, SparkModel};
 use crate::pipeline::{Pipeline, Stage, feature_names};
 use crate::schema::Schema;
 use crate::score::{Predictor, Scorer};
+use crate::split::Holdout;
 
 /// A model ready to score.
 #[derive(Debug, Clone)]
@@ -51,7 +52,7 @@ pub struct OutputColumns {
 }
 
 /// Where a model comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provenance {
     /// Version of the Spark that saved it; `None` where it was trained without Spark.
@@ -67,7 +68,7 @@ pub struct Provenance {
 }
 
 /// How a forest was trained without Spark.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Training {
     /// Name and version of what trained it.
@@ -76,6 +77,9 @@ pub struct Training {
     pub rows: u64,
     /// The settings by name, the seed among them, as they are written on a command line.
     pub settings: Vec<(String, String)>,
+    /// The split that held out the other rows of the file, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<Holdout>,
 }
 
 impl Model {

@@ -9,6 +9,8 @@
 mod fingerprint;
 mod time;
 
+use std::fmt;
+
 use rustc_hash::FxHashSet;
 use serde::{Deserialize, Serialize};
 
@@ -103,7 +105,27 @@ impl Default for Holdout {
     }
 }
 
+impl fmt::Display for Holdout {
+    /// As the options of `ids train` and `ids evaluate` that ask for it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { split, test_share, seed } = self;
+        let by = match split {
+            Split::Hash => write!(f, "--split hash").map(|()| &[][..]),
+            Split::Group { columns } => write!(f, "--split group").map(|()| &columns[..]),
+            Split::Time { column } => write!(f, "--split time").map(|()| std::slice::from_ref(column)),
+        }?;
+        by.iter().try_for_each(|column| write!(f, " --by {column}"))?;
+        write!(f, " --test-share {test_share} --seed {seed}")
+    }
+}
+
 impl Holdout {
+    /// Whether the two part every file in the same way. By time a seed changes nothing.
+    pub fn parts_as(&self, other: &Self) -> bool {
+        let by_time = matches!(self.split, Split::Time { .. });
+        self.split == other.split && self.test_share == other.test_share && (by_time || self.seed == other.seed)
+    }
+
     /// Binds the split to the columns of `schema`.
     ///
     /// # Errors

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::record::FlowRecord;
 use crate::rows::Slot;
 use crate::schema::{ColumnKind, Schema};
+use crate::split::Holdout;
 
 /// Labelled flows of one schema, without what no model may take.
 ///
@@ -19,6 +20,7 @@ pub struct TrainingFlows {
     categories: Vec<Categories>,
     /// The class of each flow, spelt as the schema spells it.
     labels: Categories,
+    holdout: Option<Holdout>,
 }
 
 /// A column of numbers.
@@ -110,7 +112,18 @@ impl TrainingFlows {
                 (_, Slot::Text(slot)) => categories.push(Categories::new(name, slot)),
             }
         }
-        Ok(Self { numbers, categories, labels, schema })
+        Ok(Self { numbers, categories, labels, schema, holdout: None })
+    }
+
+    /// Notes that the flows are the training side of a split. The model will say so, and an evaluation can tell whether it
+    /// is asked of other rows.
+    pub fn set_holdout(&mut self, holdout: Holdout) {
+        self.holdout = Some(holdout);
+    }
+
+    /// The split of which they are the training side, if one was noted.
+    pub fn holdout(&self) -> Option<&Holdout> {
+        self.holdout.as_ref()
     }
 
     /// Leaves out the inputs whose names are not to stay.

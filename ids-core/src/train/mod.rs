@@ -56,6 +56,7 @@ pub fn train(
     let n_rows = flows.len();
     let (classes, labels) = flows.classes()?;
     let schema = flows.schema().clone();
+    let holdout = flows.holdout().cloned();
     let fitted = Fitted::new(flows, settings.bins)?;
     let grower = Grower::new(&fitted.columns, &labels, classes.len(), settings);
     let Some(trees) = grow_all(&grower, settings, progress) else { return Ok(None) };
@@ -64,6 +65,7 @@ pub fn train(
         program: concat!("ids ", env!("CARGO_PKG_VERSION")).into(),
         rows: n_rows as u64,
         settings: settings.named(),
+        holdout,
     };
     Model::trained((*schema).clone(), fitted.stages(), FEATURES, &forest, classes, training).map(Some)
 }
