@@ -29,14 +29,15 @@ pub fn train(train: &Path, test: &Path, schema: Option<&str>, forest: &ForestArg
     let [schema, _] = found.map(Arc::new);
     let tested = columns(test, &schema)?;
     let mut flows = TrainingFlows::new(Arc::clone(&schema))?;
-    flows.retain(|column| tested.contains(column));
+    let mut absent = BTreeSet::new();
+    flows.retain(|column| tested.contains(column) || !absent.insert(column.to_owned()));
     let mut file = FlowFile::of_schema(train, &schema, &[], "taking the rows to train on")?;
     let (mut n_bad, mut n_unlabelled) = (0, 0);
     while let Some(batch) = file.next_batch()? {
         n_bad += batch.bad.len();
         n_unlabelled += batch.records.iter().filter(|record| !flows.push(record)).count();
     }
-    let left_out: Vec<_> = file.given().difference(&tested).map(|column| format!("`{column}`")).collect();
+    let left_out: Vec<_> = file.given().intersection(&absent).map(|column| format!("`{column}`")).collect();
     if !left_out.is_empty() {
         eprintln!("          {} does not have {}: no input", test.display(), left_out.join(", "));
     }
