@@ -2,8 +2,8 @@
 //!
 //! `JSON to scores` and `CSV to scores` decode, run the pipeline and the forest, batch by batch, as the detector and
 //! `ids score` do. `forest` is the engine alone (docs/engine.md), row by row and in batches, on either side of the sizes at
-//! which it goes to work otherwise, and by each processor's instructions; `by doubles` is its fall-back, and `reference` the
-//! obvious scorer.
+//! which it goes to work otherwise, and by each processor's instructions, every row scored; `of repeats one` is what it
+//! does else. `by doubles` is its fall-back, and `reference` the obvious scorer.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::fs;
@@ -50,7 +50,9 @@ fn bytes_to_scores(criterion: &mut Criterion) {
 
 fn forest(criterion: &mut Criterion) {
     for subject in Subject::all() {
+        // Agrees with the reference.
         let engine = subject.engine();
+        let every_row = Engine::with(&subject.forest, Ways::EveryRow, Isa::best());
         let n_features = subject.forest.n_features();
         let mut scores = Scores::default();
         let mut group = criterion.benchmark_group(subject.name);
@@ -59,14 +61,18 @@ fn forest(criterion: &mut Criterion) {
             group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
             group.bench_function(BenchmarkId::new("forest", n_rows), |bencher| {
                 bencher.iter(|| {
-                    rows.chunks(n_rows * n_features).for_each(|rows| engine.score(rows, &mut scores));
+                    rows.chunks(n_rows * n_features).for_each(|rows| every_row.score(rows, &mut scores));
                 });
             });
         }
+        let rows = subject.some(65_536);
+        group.bench_function(BenchmarkId::new("of repeats one", 65_536), |bencher| {
+            bencher.iter(|| engine.score(&rows, &mut scores));
+        });
         let rows = subject.some(1_024);
         group.throughput(Throughput::Elements(1_024));
         for isa in Isa::all() {
-            let engine = Engine::with(&subject.forest, Ways::All, isa);
+            let engine = Engine::with(&subject.forest, Ways::EveryRow, isa);
             group.bench_function(BenchmarkId::new(format!("{isa:?}"), 1_024), |bencher| {
                 bencher.iter(|| engine.score(&rows, &mut scores));
             });

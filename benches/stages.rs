@@ -59,7 +59,7 @@ fn engine(criterion: &mut Criterion) {
         let expected = scores.clone();
         let mut group = criterion.benchmark_group(subject.name);
         group.throughput(Throughput::Elements(scores.n_rows() as u64));
-        for &stage in engine.stages() {
+        for stage in engine.stages() {
             group.bench_function(format!("{stage:?}").to_lowercase(), |bencher| {
                 bencher.iter(|| engine.score_again(rows, &mut scores, stage));
             });

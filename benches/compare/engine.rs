@@ -3,6 +3,7 @@
 //!     compare-engine features MODEL FLOWS N_ROWS FILE    writes feature vectors of flows, evenly taken, to a file
 //!     compare-engine messages MODEL FLOWS N_ROWS FILE    writes such flows as JSON, a line each
 //!     compare-engine score FOREST ROWS                   answers each line `answer FILE`, `batch` or `single` with JSON
+//!     compare-engine score-every-row FOREST ROWS         the same, rows that repeat being scored again
 //!     compare-engine score-messages MODEL MESSAGES       the same, from JSON to scores; no `single`
 //!
 //! Rows and answers are doubles in the machine's order, row after row.
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ids_benches::read_flows;
 use ids_core::decode::JsonDecoder;
-use ids_core::forest::Engine;
+use ids_core::forest::{Engine, Isa, Ways};
 use ids_core::import::spark;
 use ids_core::{FlowRecords, Model, Scores};
 
@@ -32,11 +33,14 @@ fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["features", model, flows, n_rows, file] => write_features(model, Path::new(flows), n_rows.parse()?, file),
         ["messages", model, flows, n_rows, file] => write_messages(model, Path::new(flows), n_rows.parse()?, file),
-        ["score", forest, rows] => score(Path::new(forest), rows),
+        ["score", forest, rows] => score(Path::new(forest), rows, Ways::All),
+        ["score-every-row", forest, rows] => score(Path::new(forest), rows, Ways::EveryRow),
         ["score-messages", model, messages] => score_messages(model, messages),
-        _ => Err("usage: compare-engine features|messages MODEL FLOWS N_ROWS FILE, or score FOREST ROWS, \
+        _ => Err(
+            "usage: compare-engine features|messages MODEL FLOWS N_ROWS FILE, or score|score-every-row FOREST ROWS, \
                   or score-messages MODEL MESSAGES"
-            .into()),
+                .into(),
+        ),
     }
 }
 
@@ -64,13 +68,13 @@ fn to_bytes<'a>(values: impl Iterator<Item = &'a f64>) -> Vec<u8> {
     values.flat_map(|value| value.to_ne_bytes()).collect()
 }
 
-fn score(forest: &Path, rows: &str) -> Outcome<()> {
+fn score(forest: &Path, rows: &str, ways: Ways) -> Outcome<()> {
     let rows: Vec<f64> = fs::read(rows)?.as_chunks().0.iter().map(|bytes| f64::from_ne_bytes(*bytes)).collect();
     let start = Instant::now();
     let forest = spark::read(forest)?.forest.ok_or("there is no forest")?.forest;
     let read = start.elapsed();
     let start = Instant::now();
-    let engine = Engine::new(&forest);
+    let engine = Engine::with(&forest, ways, Isa::best());
     let compile = start.elapsed();
     drop(forest);
 

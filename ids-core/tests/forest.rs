@@ -101,7 +101,7 @@ fn case() -> impl Strategy<Value = Case> {
             builder.push_tree(vec![NodeSpec::Leaf { values: vec![0.1; leaf_width] }]).expect("a valid tree");
             let features = values.iter().copied().cycle().take(n_rows * n_features).collect();
             let forest = builder.build().expect("a valid forest");
-            let ways = [Ways::All, Ways::Doubles][usize::from(draws.below(4) == 0)];
+            let ways = [Ways::All, Ways::All, Ways::EveryRow, Ways::Doubles][draws.below(4)];
             Case { forest, features, ways }
         },
     )
@@ -211,6 +211,23 @@ fn forests_of_every_layout_are_scored_alike() {
                     }
                 }
             }
+        }
+    }
+}
+
+/// Rows that repeat, all of a few or hardly any, within a window and from one to the next.
+#[test]
+fn rows_that_repeat_are_scored_as_others() {
+    let (forest, features) = complete(5, (20, 6), (12, 8), 10, 9_500);
+    let (mut expected, mut found) = (Scores::default(), Scores::default());
+    for n_distinct in [1, 3, 700, 9_200] {
+        // Each row some rows later again, in another order.
+        let drawn = (0..9_500).flat_map(|row| &features[row * 7 % n_distinct * 5..][..5]);
+        let rows: Vec<f64> = drawn.copied().collect();
+        reference::score(&forest, &rows, &mut expected);
+        for ways in [Ways::All, Ways::EveryRow] {
+            Engine::with(&forest, ways, Isa::best()).score(&rows, &mut found);
+            assert!(expected == found, "{n_distinct} distinct rows, {ways:?}");
         }
     }
 }

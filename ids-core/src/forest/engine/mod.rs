@@ -8,18 +8,20 @@
 //!
 //! Taking all rows of a tile through one tree keeps that tree in the cache. The votes of a row are added in tree order,
 //! class by class, so the sums are those of the [`reference`](super::reference) to the bit. A forest that has no ranks
-//! is walked by its [`doubles`].
+//! is walked by its [`doubles`]. Of rows that [repeat](repeats) one is scored.
 
 mod crown;
 mod doubles;
 mod isa;
 mod ranks;
+mod repeats;
 mod walk;
 
 use crown::Crown;
 use doubles::Doubles;
 pub use isa::Isa;
 use ranks::Ranks;
+use repeats::Repeats;
 use walk::Walk;
 
 use super::{Forest, Scores, Task};
@@ -31,6 +33,8 @@ pub struct Engine {
     finder: Finder,
     votes: Votes,
     isa: Isa,
+    /// Whether equal rows are looked for.
+    finds_repeats: bool,
 }
 
 /// How the leaves of a row are found.
@@ -63,7 +67,9 @@ struct Votes {
 #[doc(hidden)] // public for the tests that compare all ways
 pub enum Ways {
     All,
-    /// No ranks.
+    /// Rows that repeat are scored again.
+    EveryRow,
+    /// No ranks either.
     Doubles,
 }
 
@@ -71,6 +77,7 @@ pub enum Ways {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)] // public for the benches that time each alone
 pub enum Stage {
+    Repeats,
     Ranks,
     Crown,
     Walk,
@@ -94,6 +101,7 @@ const MOST_LEAVES: usize = 2 << 20;
 /// Room to work in, kept from call to call so that none allocates once it is large enough.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Work {
+    repeats: Repeats,
     tile: Tile,
     leaves: Leaves,
     /// Of a row, what its trees say: `[n_trees]` value vectors, and numbers of a regression.
@@ -125,10 +133,10 @@ impl Engine {
     #[doc(hidden)]
     pub fn with(forest: &Forest, ways: Ways, isa: Isa) -> Self {
         let finder = match Ranked::of(forest) {
-            Some(ranked) if ways == Ways::All => Finder::Ranked(ranked),
+            Some(ranked) if ways != Ways::Doubles => Finder::Ranked(ranked),
             _ => Finder::Doubles(Doubles::of(forest)),
         };
-        Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa }
+        Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa, finds_repeats: ways == Ways::All }
     }
 
     /// The forest that was compiled.
@@ -159,12 +167,14 @@ impl Engine {
 
     /// What it does with a tile.
     #[doc(hidden)]
-    pub fn stages(&self) -> &'static [Stage] {
-        match &self.finder {
-            Finder::Ranked(ranked) if ranked.crown_is_all => &[Stage::Ranks, Stage::Crown, Stage::Votes],
-            Finder::Ranked(_) => &[Stage::Ranks, Stage::Crown, Stage::Walk, Stage::Votes],
-            Finder::Doubles(_) => &[Stage::Walk, Stage::Votes],
-        }
+    pub fn stages(&self) -> Vec<Stage> {
+        let find: &[_] = match &self.finder {
+            Finder::Ranked(ranked) if ranked.crown_is_all => &[Stage::Ranks, Stage::Crown],
+            Finder::Ranked(_) => &[Stage::Ranks, Stage::Crown, Stage::Walk],
+            Finder::Doubles(_) => &[Stage::Walk],
+        };
+        let first = self.finds_repeats.then_some(Stage::Repeats);
+        first.into_iter().chain(find.iter().copied()).chain([Stage::Votes]).collect()
     }
 
     /// So many rows are scored together.
@@ -196,12 +206,36 @@ impl Engine {
         }
     }
 
-    /// Scores rows tile by tile.
+    /// Scores rows, of those that repeat one.
     #[inline(always)]
-    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores, only: Option<Stage>) {
+    fn score_distinct(&self, features: &[f64], work: &mut Work, scores: &mut Scores, only: Option<Stage>) {
+        let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes());
+        let mut repeats = std::mem::take(&mut work.repeats);
+        for (window, rows) in features.chunks(repeats::WINDOW * n_features).enumerate() {
+            let start = window * repeats::WINDOW;
+            if is_due(Stage::Repeats, only) {
+                repeats.find(rows, n_features);
+            }
+            let Some(distinct) = repeats.distinct() else {
+                self.score_tiles(rows, work, scores, start, only);
+                continue;
+            };
+            self.score_tiles(distinct, work, scores, start, only);
+            if is_due(Stage::Votes, only) {
+                repeats.spread(&mut scores.raw[start * n_classes..], n_classes);
+                repeats.spread(&mut scores.probability[start * n_classes..], n_classes);
+                repeats.spread(&mut scores.prediction[start..], 1);
+            }
+        }
+        work.repeats = repeats;
+    }
+
+    /// Scores rows tile by tile; their scores go to `to` and the rows after it.
+    #[inline(always)]
+    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores, to: usize, only: Option<Stage>) {
         let Work { tile, leaves, numbers, .. } = work;
-        let (n_features, n_rows) = (self.forest.n_features, scores.n_rows());
-        let tile_rows = self.tile_rows().min(n_rows.next_multiple_of(crown::STEP));
+        let n_features = self.forest.n_features;
+        let tile_rows = self.tile_rows().min((features.len() / n_features).next_multiple_of(crown::STEP));
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {
@@ -212,7 +246,7 @@ impl Engine {
             if !is_due(Stage::Votes, only) {
                 continue;
             }
-            let (start, n_rows) = (i * tile_rows, rows.len() / n_features);
+            let (start, n_rows) = (to + i * tile_rows, rows.len() / n_features);
             let mut row = 0;
             while row + TOGETHER <= n_rows {
                 self.finish_some::<TOGETHER>(leaves, row, numbers, scores, start + row);
@@ -288,8 +322,10 @@ impl isa::Kernel for Scoring<'_> {
         let mut work = std::mem::take(&mut scores.work);
         if scores.n_rows() <= FEW_ROWS {
             engine.score_rows(features, &mut work, scores);
+        } else if engine.finds_repeats {
+            engine.score_distinct(features, &mut work, scores, only);
         } else {
-            engine.score_tiles(features, &mut work, scores, only);
+            engine.score_tiles(features, &mut work, scores, 0, only);
         }
         scores.work = work;
     }
