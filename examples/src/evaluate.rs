@@ -67,7 +67,7 @@ pub fn run(arguments: &EvaluateArgs) -> Result<()> {
         (None, None) => bail!("say which model: --model or --train"),
     };
     let other = arguments.versus.as_ref().map(load).transpose()?;
-    let cases = cases(&model, other.as_ref(), input, split)?;
+    let cases = cases(&model, other.as_ref(), input, split, None)?;
     let options = ReportOptions {
         bootstrap: Bootstrap { replicates: *replicates, seed: split.seed },
         bins: usize::from(arguments.calibration_bins),
@@ -86,9 +86,19 @@ pub fn run(arguments: &EvaluateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The labelled rows of the file at `input` that are asked for, with what the models say of them.
-pub fn cases(model: &Arc<Model>, other: Option<&Arc<Model>>, input: &Path, split: &SplitArgs) -> Result<Cases> {
+/// The labelled rows of the file at `input` that are asked for, with what the models say of them; without those that a
+/// test share of `spare` would test.
+pub fn cases(
+    model: &Arc<Model>,
+    other: Option<&Arc<Model>>,
+    input: &Path,
+    split: &SplitArgs,
+    spare: Option<f64>,
+) -> Result<Cases> {
     let mut gathering = Gathering::new(model, other, split.holdout()?.as_ref())?;
+    if let Some(share) = spare {
+        gathering = gathering.sparing(share)?;
+    }
     let mut inputs = model.inputs().to_vec();
     inputs.extend(other.into_iter().flat_map(|other| other.inputs()).cloned());
     inputs.sort_unstable();

@@ -27,10 +27,13 @@ pub struct ThresholdArgs {
     #[arg(long, value_parser = positive)]
     flows_per_day: f64,
     /// The model file to write: the same model, with the thresholds.
-    #[arg(long)]
+    #[arg(long, visible_alias = "output")]
     out: PathBuf,
     #[command(flatten)]
     split: SplitArgs,
+    /// Spare the rows that the same split would test with this smaller test share, to judge the thresholds on them.
+    #[arg(long, value_name = "SHARE", requires = "split")]
+    spare: Option<f64>,
     /// Also write what they cost as JSON to this file.
     #[arg(long)]
     json: Option<PathBuf>,
@@ -41,7 +44,7 @@ pub fn run(arguments: &ThresholdArgs) -> Result<()> {
     let ThresholdArgs { model, input, out, split, .. } = arguments;
     crate::writable(out)?;
     let model = model.load()?;
-    let cases = cases(&model, None, input, split)?;
+    let cases = cases(&model, None, input, split, arguments.spare)?;
     for caution in &cases.cautions {
         eprintln!("beware: {caution}");
     }

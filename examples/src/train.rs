@@ -22,7 +22,7 @@ pub struct TrainArgs {
     #[arg(long)]
     input: PathBuf,
     /// The model file to write; one that is there stays until the new one is complete.
-    #[arg(long)]
+    #[arg(long, visible_alias = "output")]
     out: PathBuf,
     /// Name or TOML file of the schema [default: the built-in one that the columns tell].
     #[arg(long)]

@@ -60,10 +60,27 @@ fn train_writes_a_model_and_says_how_good_it_is() {
         succeed("ids", &[&["evaluate", "--model", model, "--input", FLOWS], more].concat())
     };
     assert!(!evaluate(&model, &split).contains("beware"));
+    assert!(
+        !evaluate(&model, &[&split[..], &["--test-share", "0.2"]].concat()).contains("beware"),
+        "fewer of the same"
+    );
+    assert!(!evaluate(&whole, &[]).contains("beware"), "another file, for all that is known");
     assert!(!evaluate(SMALL, &split).contains("beware"), "nobody knows what Spark has held out");
     for (model, asked) in [(&model, &[][..]), (&model, &["--split", "hash", "--seed", "2"]), (&whole, &split)] {
-        assert!(evaluate(model, asked).contains("rows that it learnt are among these"), "{asked:?}");
+        let text = evaluate(model, asked);
+        assert!(text.contains("it has learnt some of these rows"), "{asked:?} {text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{text}");
     }
+    let (html, json) = (file("report.html"), file("report.json"));
+    let versus = [&split[..], &["--versus", &whole, "--html", &html, "--json", &json]].concat();
+    evaluate(&model, &versus);
+    let page = std::fs::read_to_string(html).expect("a page");
+    assert!(
+        page.contains("<b>Beware:</b> model") && page.contains("does not say that it held out any"),
+        "the other model"
+    );
+    let report: Value = serde_json::from_slice(&std::fs::read(json).expect("a report")).expect("JSON");
+    assert_eq!(report["cautions"].as_array().map(Vec::len), Some(1), "{report}");
     let arguments = ["--input", FLOWS, "--budget", "100/day", "--flows-per-day", "10000", "--out", &again];
     let done = run("ids", &[&["threshold", "--model", &model], &arguments[..]].concat());
     assert!(done.status.success() && String::from_utf8_lossy(&done.stderr).contains("beware: model"), "{done:?}");
@@ -77,9 +94,10 @@ fn evaluate_trains_on_one_data_set_and_tests_on_another() {
         (file("learnt.csv"), file("tested.csv"), file("other.csv"), file("report.json"));
     let text = std::fs::read_to_string(repository().join(FLOWS)).expect("flows");
     let (header, rows) = text.split_once('\n').expect("a header");
-    let place = header.split(',').position(|name| name == "sload").expect("a column");
+    // An input, and what is none.
+    let gone = ["sload", "id"].map(|gone| header.split(',').position(|name| name == gone).expect("a column"));
     let without = |line: &str| {
-        let fields = line.split(',').enumerate().filter(|(at, _)| *at != place);
+        let fields = line.split(',').enumerate().filter(|(at, _)| !gone.contains(at));
         fields.map(|(_, field)| field).collect::<Vec<_>>().join(",")
     };
     let rows: Vec<_> = rows.lines().collect();
@@ -287,9 +305,29 @@ fn thresholds_keep_a_budget_and_are_in_the_model() {
         values
     };
     assert_eq!(line("attack recall")[2], 0.0);
+    assert!(compared.contains("their thresholds for alerts may differ"), "{compared}");
     let (attacks, benign) = (line("attacks alerted"), line("benign alerted"));
     assert!((attacks[0] - recall("after")).abs() < 1e-4 && (attacks[1] - recall("before")).abs() < 1e-4, "{compared}");
     assert!(benign[0] < benign[1] && benign[2] < 0.0, "{compared}");
+
+    // Three parts of one file: of those held out, thresholds are chosen on the ones that a smaller test spares.
+    let parts = |more: &[&str]| {
+        let fixed = ["--split", "hash", "--budget", "2000/day", "--flows-per-day", "100000", "--json", &json];
+        run("ids", &[&["threshold", "--model", SMALL, "--input", FLOWS, "--out", &out], &fixed[..], more].concat())
+    };
+    let benign_rows = |more: &[&str]| {
+        let done = parts(more);
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let budgeted: Value = serde_json::from_slice(&std::fs::read(&json).expect("figures")).expect("JSON");
+        budgeted["benign_rows"].as_u64().expect("a number")
+    };
+    let [all, large, small] =
+        [&["--test-share", "0.5"][..], &["--test-share", "0.5", "--spare", "0.2"], &["--test-share", "0.2"]]
+            .map(benign_rows);
+    assert!(large + small == all && small > 500, "{all} {large} {small}");
+    let refused = parts(&["--test-share", "0.2", "--spare", "0.2"]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("no rows are left"), "{refused:?}");
+
     let message = fail(
         "ids",
         &["threshold", "--model", SMALL, "--input", FLOWS, "--out", &out, "--budget", "20", "--flows-per-day", "1"],

@@ -228,6 +228,17 @@ fn help_teaches() {
         let help = succeed(program, &["--help"]);
         assert!(help.contains(expected), "{expected} in {help}");
     }
+    for (command, expected) in [
+        ("describe", "Show what a file of flows is"),
+        ("train", "Train a random forest"),
+        ("evaluate", "Say how good a model is"),
+        ("threshold", "Choose alert thresholds"),
+        ("lint", "Find what flatters a model"),
+        ("verify", "Prove that a saved model"),
+    ] {
+        let help = succeed("ids", &[command, "--help"]);
+        assert!(help.starts_with(expected) && help.contains("Example"), "{command}: {help}");
+    }
 }
 
 /// The demo as the README shows it, shorter, with one record in a hundred malformed.

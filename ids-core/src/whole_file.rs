@@ -16,11 +16,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.finish()
 }
 
-/// A file that is written beside the place where it is to be, as `PATH.partial`, and gets its name when it is
-/// [finished](WholeFile::finish). What was there stays until then; dropped before, it leaves nothing.
+/// A file that is written beside the place where it is to be, as `PATH.PROCESS.partial`, and gets its name when it is
+/// [finished](WholeFile::finish). What was there stays until then; dropped before, it leaves nothing. A process that is
+/// killed leaves the partial file.
 ///
-/// Where the path is a link, the file that it leads to is replaced; what is no file (`/dev/stdout`, a named pipe) is
-/// written to as it is.
+/// Where the path is a link to a file, that is replaced; what is no file (`/dev/stdout`, a named pipe) is written to as
+/// it is.
 #[derive(Debug)]
 pub struct WholeFile {
     file: BufWriter<File>,
@@ -71,12 +72,12 @@ impl WholeFile {
 /// Where what is to be at `path` is written first; `None` for what is no file.
 fn unfinished(path: &Path) -> std::io::Result<Option<Unfinished>> {
     let target = match std::fs::metadata(path) {
-        Ok(found) if found.is_file() => std::fs::canonicalize(path)?,
+        Ok(found) if found.is_file() && !path.starts_with("/dev") => std::fs::canonicalize(path)?,
         Ok(_) => return Ok(None),
         Err(_) => path.to_owned(),
     };
     let mut partial = target.as_os_str().to_owned();
-    partial.push(".partial");
+    partial.push(format!(".{}.partial", std::process::id()));
     Ok(Some(Unfinished { partial: partial.into(), target }))
 }
 

@@ -1,10 +1,10 @@
 //! `Model`: loading, describing and scoring.
 
-use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use ids_core::whole_file::WholeFile;
 use ids_core::{Origin, Outcome, outcome};
 use numpy::PyArray1;
 use pyo3::exceptions::PyValueError;
@@ -455,14 +455,17 @@ pub(crate) fn score_file(
             let path = output.clone().unwrap_or_else(|| "standard output".into());
             errors::core(ids_core::Error::Io { path, reason })
         };
-        let mut out: Box<dyn Write> = match &output {
-            None => Box::new(BufWriter::new(std::io::stdout().lock())),
-            Some(path) => Box::new(BufWriter::new(File::create(path).map_err(failed)?)),
+        let mut whole = output.as_deref().map(WholeFile::create).transpose().map_err(errors::core)?;
+        let mut stdout = BufWriter::new(std::io::stdout().lock());
+        let out: &mut dyn Write = match &mut whole {
+            Some(file) => file,
+            None => &mut stdout,
         };
         let (mut scorer, mut n_scored, mut n_bad) = (model.scorer(), 0, 0);
         while let Some(batch) = file.next_batch(4 * TILE).map_err(errors::core)? {
             if watch.is_over() {
-                break;
+                // Ctrl-C: a file that was there stays.
+                return Ok((n_scored, n_bad));
             }
             outcome::outcomes(
                 model,
@@ -482,6 +485,7 @@ pub(crate) fn score_file(
             )?;
         }
         out.flush().map_err(failed)?;
+        whole.map_or(Ok(()), WholeFile::finish).map_err(errors::core)?;
         Ok((n_scored, n_bad))
     });
     watch.finish()?;

@@ -70,18 +70,10 @@ enum Command {
         /// CSV (with a header, or of a layout that the schema knows) or JSON lines; `-` is standard input.
         #[arg(long)]
         input: PathBuf,
-        /// Where the JSON lines go; `-` is standard output.
-        #[arg(long, default_value = "-")]
+        /// Where the JSON lines go; `-` is standard output. A file gets its name when it is complete.
+        #[arg(long, visible_alias = "out", default_value = "-")]
         output: PathBuf,
     },
-    /// Say how good a model is on labelled flows: figures with intervals, calibration, alarms a day, comparison.
-    ///
-    /// Measure on rows that the model was not trained on: another file, or the test side of the split that it was trained
-    /// with. By hash and group the split flatters a detector; by time it is tested as it will serve. Rows of classes that
-    /// the model was not taught are counted and named, and in none of the figures. docs/evaluation.md has the formulas.
-    #[command(
-        after_help = "Example:\n  ids evaluate --train monday.csv --test friday.csv\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
-    )]
     /// Train a random forest on labelled flows, without Spark; with --split, say how well it does on rows it has not seen.
     ///
     /// The model takes every column that the schema lets a model take and the file has; missing numbers become the
@@ -92,6 +84,14 @@ enum Command {
         after_help = "Example:\n  ids train --input flows.csv --out model.ids --split hash\n  ids train --input flows.csv --out model.ids --split time --by stime --depth 18 --min-rows-per-leaf 2"
     )]
     Train(Box<TrainArgs>),
+    /// Say how good a model is on labelled flows: figures with intervals, calibration, alarms a day, comparison.
+    ///
+    /// Measure on rows that the model was not trained on: another file, or the test side of the split that it was trained
+    /// with. By hash and group the split flatters a detector; by time it is tested as it will serve. Rows of classes that
+    /// the model was not taught are counted and named, and in none of the figures. docs/evaluation.md has the formulas.
+    #[command(
+        after_help = "Example:\n  ids evaluate --train monday.csv --test friday.csv\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
+    )]
     Evaluate(Box<EvaluateArgs>),
     /// Choose alert thresholds for a budget of false alarms, and write them into a model file.
     ///
@@ -101,7 +101,7 @@ enum Command {
     /// or with --split the test side of the split that it was trained with. A budget finer than the benign rows can tell
     /// is refused. docs/evaluation.md says how alarms are shared among the classes.
     #[command(
-        after_help = "Example:\n  ids threshold --model model.ids --input validation.csv --budget 20/day --flows-per-day 100000 --out alerting.ids"
+        after_help = "Example:\n  ids threshold --model model.ids --input validation.csv --budget 20/day --flows-per-day 100000 --out alerting.ids\nTo train, choose and judge on three parts of one file:\n  ids train     --input flows.csv --out model.ids --split hash --test-share 0.3\n  ids threshold --input flows.csv --model model.ids --split hash --test-share 0.3 --spare 0.15 --budget 1000/day --flows-per-day 1000000 --out alerting.ids\n  ids evaluate  --input flows.csv --model alerting.ids --split hash --test-share 0.15"
     )]
     Threshold(Box<ThresholdArgs>),
     /// Prove that a saved model gives Spark's doubles here: compare with what Spark wrote, bit by bit.

@@ -1,10 +1,11 @@
 //! CSV (RFC 4180): files with a header, files without one whose layout the schema knows, and single
 //! rows in messages.
 //!
-//! Splitting into fields is csv-core's work, but for rows without quotes, which are cut at their commas; which column a
-//! field belongs to is told by [`CsvColumns`]; what it means is decided here. An empty field is a missing value. `NaN`, `Infinity` and `-Infinity` are those doubles
-//! (also `nan`, `inf`: spellings of CICFlowMeter and pandas). Rows that repeat the header and rows of empty fields
-//! alone are no flows and no errors: files that were put together from others have them. They are skipped and counted.
+//! A row that is there whole and has no quotes, as nearly all are, is cut at its commas; splitting all others is csv-core's
+//! work. Which column a field belongs to is told by [`CsvColumns`]; what it means is decided here. An empty field is a
+//! missing value. `NaN`, `Infinity` and `-Infinity` are those doubles (also `nan`, `inf`: spellings of CICFlowMeter and
+//! pandas). Rows that repeat the header and rows of empty fields alone are no flows and no errors: files that were put
+//! together from others have them. They are skipped and counted.
 
 use std::borrow::Cow;
 use std::io::BufRead;
@@ -200,13 +201,14 @@ impl RowDecoder {
         }
         for (place, field) in self.places.iter().zip(fields.iter()) {
             let Some(place) = *place else { continue };
-            let found = match (place.slot, field.plain_number()) {
-                (Slot::Number(slot), Some(number)) if place.takes(number) => {
-                    row.set_number(slot, number);
-                    Ok(())
-                }
-                _ => text(&self.rules, field.bytes, &mut self.n_recoded).and_then(|text| value(place, &text, row)),
-            };
+            if let Slot::Number(slot) = place.slot
+                && let Some(number) = field.plain_number()
+                && place.takes(number)
+            {
+                row.set_number(slot, number);
+                continue;
+            }
+            let found = text(&self.rules, field.bytes, &mut self.n_recoded).and_then(|text| value(place, &text, row));
             found.map_err(|kind| Fault::at(field.offset, kind).in_column(place.position))?;
         }
         self.rules.finish(row)
@@ -445,7 +447,7 @@ fn plain_row(chunk: &[u8], is_whole: bool) -> Option<&[u8]> {
     let end = memchr::memchr2(b'\n', b'\r', chunk).or(is_whole.then_some(chunk.len()))?;
     let row = &chunk[..end];
     let is_plain = !row.is_empty()
-        && row.len() <= LONGEST_ROW
+        && row.len() < LONGEST_ROW
         && !row.starts_with(b"\xef\xbb\xbf")
         && memchr::memchr(b'"', row).is_none();
     is_plain.then_some(row)

@@ -23,6 +23,8 @@ pub struct RowCounts {
     pub rejected: u64,
     /// How the flows were split; only those on the test side count below.
     pub split: Option<SplitRows>,
+    /// Flows on the test side that were spared for another test.
+    pub spared: u64,
     /// Flows that the model refuses or drops.
     pub unscored: u64,
     /// Flows without a label.
@@ -114,6 +116,8 @@ pub struct Gathering {
     judge: Judge,
     other: Option<Judge>,
     splitter: Option<(Holdout, Splitter)>,
+    /// Tells the rows to spare.
+    spared: Option<Splitter>,
     entries: Vec<Entry>,
     /// Names of the classes that are not known.
     unknown: Vec<String>,
@@ -177,7 +181,10 @@ impl Gathering {
             return Err(Error::Model { detail });
         }
         let splitter = holdout.map(|holdout| Ok((holdout.clone(), holdout.bind(model.schema())?))).transpose()?;
-        let cautions = [Some(model), other].into_iter().flatten().filter_map(|model| caution(model, holdout));
+        let mut cautions = Vec::new();
+        for model in [Some(model), other].into_iter().flatten() {
+            cautions.extend(caution(model, holdout)?.filter(|caution| !cautions.contains(caution)));
+        }
         Ok(Self {
             judge: Judge::new(model)?,
             other: other.map(Judge::new).transpose()?,
@@ -185,8 +192,28 @@ impl Gathering {
             entries: Vec::new(),
             unknown: Vec::new(),
             rows: RowCounts::default(),
-            cautions: cautions.collect(),
+            spared: None,
+            cautions,
         })
+    }
+
+    /// Leaves out the rows that the same split would test with a smaller share: they stay for a test of what is
+    /// chosen on the others.
+    ///
+    /// # Errors
+    /// [`Error::Split`] where there is no split, or its share is not larger.
+    pub fn sparing(mut self, test_share: f64) -> Result<Self> {
+        let Some((holdout, _)) = &self.splitter else {
+            return Err(Error::Split { detail: "without a split there are no rows to spare".into() });
+        };
+        if test_share >= holdout.test_share {
+            let detail =
+                format!("of a test share of {} no rows are left where {test_share} is spared", holdout.test_share);
+            return Err(Error::Split { detail });
+        }
+        let spared = Holdout { test_share, ..holdout.clone() };
+        self.spared = Some(spared.bind(self.judge.voice.model.schema())?);
+        Ok(self)
     }
 
     /// Shows the next rows.
@@ -197,7 +224,7 @@ impl Gathering {
     /// # Panics
     /// Where the rows are of another schema.
     pub fn add(&mut self, batch: Batch<'_>) -> Result<()> {
-        let Self { judge, other, splitter, entries, unknown, rows, cautions: _ } = self;
+        let Self { judge, other, splitter, spared, entries, unknown, rows, cautions: _ } = self;
         rows.read += (batch.bad.len() + batch.records.len()) as u64;
         rows.rejected += batch.bad.len() as u64;
         if rows.first_fault.is_none() {
@@ -206,7 +233,7 @@ impl Gathering {
         let scored = judge.scorer.score(batch.records);
         let by_other = other.as_mut().map(|other| (other.scorer.score(batch.records), &other.voice));
         for (index, record) in batch.records.iter().enumerate() {
-            if let Some((_, splitter)) = splitter {
+            for splitter in splitter.iter_mut().map(|(_, splitter)| splitter).chain(spared.iter_mut()) {
                 splitter.add(batch.rows[index], record)?;
             }
             let score = scored.get(index);
@@ -251,7 +278,7 @@ impl Gathering {
     /// # Errors
     /// As [`Splitter::sides`].
     pub fn finish(self) -> Result<Cases> {
-        let Self { judge, other, splitter, entries, unknown, mut rows, cautions } = self;
+        let Self { judge, other, splitter, spared, entries, unknown, mut rows, cautions } = self;
         let sides = match splitter {
             None => None,
             Some((holdout, splitter)) => {
@@ -260,11 +287,17 @@ impl Gathering {
                 Some(sides)
             }
         };
+        let spared = spared.map(Splitter::sides).transpose()?;
+        let is_spared = |row: usize| spared.as_ref().is_some_and(|sides| sides[row] == Side::Test);
         let mut cases = Vec::new();
         let unknown = unknown.into_iter().map(|class| UnknownClass { class, rows: 0, called_attack: 0 });
         let mut unknown: Vec<_> = unknown.collect();
         for (row, entry) in entries.into_iter().enumerate() {
             if sides.as_ref().is_some_and(|sides| sides[row] != Side::Test) {
+                continue;
+            }
+            if is_spared(row) {
+                rows.spared += 1;
                 continue;
             }
             match entry {
@@ -286,25 +319,19 @@ impl Gathering {
     }
 }
 
-/// What to be wary of where the rows that are tested are not those that `model` says it held out. Which file it learnt
-/// from is not known; nor, of a model that Spark trained, which rows.
-fn caution(model: &Model, tested: Option<&Holdout>) -> Option<String> {
-    let held_out = model.provenance().training.as_ref()?.holdout.as_ref();
-    let is_that = match (held_out, tested) {
-        (Some(held_out), Some(tested)) => held_out.parts_as(tested),
-        (held_out, tested) => held_out.is_none() && tested.is_none(),
-    };
-    if is_that {
-        return None;
-    }
-    let kept = match held_out {
-        Some(holdout) => format!("held out rows by `{holdout}`"),
-        None => "learnt all rows of its file".to_owned(),
+/// What to be wary of where rows are tested that `model` does not say it held out. Which file it learnt from is not known:
+/// without any split, this is taken for another. Of a model that Spark trained nothing is known.
+fn caution(model: &Model, tested: Option<&Holdout>) -> Result<Option<String>> {
+    let Some(training) = &model.provenance().training else { return Ok(None) };
+    let kept = match (&training.holdout, tested) {
+        (None, None) => return Ok(None),
+        (Some(held_out), Some(tested)) if held_out.covers(tested, model.schema())? => return Ok(None),
+        (Some(held_out), _) => format!("held out rows by `{held_out}`"),
+        (None, _) => "does not say that it held out any rows".to_owned(),
     };
     let version = model.version();
-    Some(format!(
-        "model {version} {kept}: if this is the file that it was trained on, rows that it learnt are among these"
-    ))
+    let why = "if this is the file that it was trained on, it has learnt some of these rows";
+    Ok(Some(format!("model {version} {kept}: {why}")))
 }
 
 impl Cases {

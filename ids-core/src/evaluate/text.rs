@@ -44,13 +44,14 @@ impl fmt::Display for Report {
 }
 
 fn rows(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
-    let RowCounts { read, rejected, split, unscored, unlabelled, unknown, first_fault } = &report.input;
+    let RowCounts { read, rejected, split, spared, unscored, unlabelled, unknown, first_fault } = &report.input;
     writeln!(f, "rows      {:>10} read from {}", grouped(*read), report.source)?;
     let mut line = |n: u64, what: &str| if n > 0 { writeln!(f, "          {:>10} {what}", grouped(n)) } else { Ok(()) };
     line(*rejected, "are no flows")?;
     if let Some(SplitRows { holdout, counts }) = split {
         let SideCounts { train, test, repeated, unplaced } = *counts;
         let (share, seed) = (holdout.test_share, holdout.seed);
+        line(*spared, "are on the test side and spared")?;
         let by = match &holdout.split {
             Split::Hash => format!("by a hash of all features, share {share}, seed {seed}"),
             Split::Group { columns } if columns.is_empty() => format!("by addresses, share {share}, seed {seed}"),
@@ -67,7 +68,7 @@ fn rows(f: &mut fmt::Formatter<'_>, report: &Report) -> fmt::Result {
     line(*unknown, "of these are of classes that the model was not taught: in none of the figures")?;
     line(report.quality.rows, "are evaluated")?;
     for caution in &report.cautions {
-        writeln!(f, "beware    {caution}")?;
+        writeln!(f, "beware    {}", caution.replace(": ", ":\n          "))?;
     }
     if let Some(fault) = first_fault {
         writeln!(f, "          the first without a score: {fault}")?;
@@ -171,10 +172,7 @@ fn compared(f: &mut fmt::Formatter<'_>, model: &str, comparison: &Comparison) ->
     let Comparison { versus, differences, mcnemar, .. } = comparison;
     writeln!(f, "{model} versus {versus}, on the same rows")?;
     if model == versus {
-        writeln!(
-            f,
-            "  They are of one version and predict alike; thresholds for alerts, where they differ, are not compared."
-        )?;
+        writeln!(f, "  They are of one version and predict alike; their thresholds for alerts may differ.")?;
     }
     writeln!(f, "  {:16}  {:>12}  {:>12}  difference", "", model, versus)?;
     for row in differences {

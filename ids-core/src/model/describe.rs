@@ -64,9 +64,8 @@ fn saved(
             for (name, value) in &training.settings {
                 writeln!(f, "            {name} {value}")?;
             }
-            match &training.holdout {
-                Some(holdout) => writeln!(f, "            held out rows by {holdout}")?,
-                None => writeln!(f, "            held out no rows")?,
+            if let Some(holdout) = &training.holdout {
+                writeln!(f, "            held out rows by {holdout}")?;
             }
         }
     }

@@ -77,7 +77,7 @@ pub struct Training {
     pub rows: u64,
     /// The settings by name, the seed among them, as they are written on a command line.
     pub settings: Vec<(String, String)>,
-    /// The split that held out the other rows of the file, if one did.
+    /// The split that held out other rows of the file, if one was noted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holdout: Option<Holdout>,
 }

@@ -114,16 +114,50 @@ impl fmt::Display for Holdout {
             Split::Group { columns } => write!(f, "--split group").map(|()| &columns[..]),
             Split::Time { column } => write!(f, "--split time").map(|()| std::slice::from_ref(column)),
         }?;
-        by.iter().try_for_each(|column| write!(f, " --by {column}"))?;
+        for column in by {
+            let is_plain = column.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+            let quote = if is_plain { "" } else { "'" };
+            write!(f, " --by {quote}{column}{quote}")?;
+        }
         write!(f, " --test-share {test_share} --seed {seed}")
     }
 }
 
 impl Holdout {
-    /// Whether the two part every file in the same way. By time a seed changes nothing.
-    pub fn parts_as(&self, other: &Self) -> bool {
+    /// Whether all rows that `other` tests are held out by this one too, of every file of `schema`: it is the same split
+    /// with no larger a share. By time a seed changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Split`] where the schema lacks a column.
+    pub fn covers(&self, other: &Self, schema: &Schema) -> Result<bool> {
         let by_time = matches!(self.split, Split::Time { .. });
-        self.split == other.split && self.test_share == other.test_share && (by_time || self.seed == other.seed)
+        let is_alike = std::mem::discriminant(&self.split) == std::mem::discriminant(&other.split)
+            && self.columns(schema)? == other.columns(schema)?;
+        Ok(is_alike && (by_time || self.seed == other.seed) && other.test_share <= self.test_share)
+    }
+
+    /// Positions of the columns to split by.
+    fn columns(&self, schema: &Schema) -> Result<Vec<usize>> {
+        let position = |name: &String| {
+            let unknown = || refused(format!("schema `{}` has no column `{name}`", schema.name()));
+            schema.position(name).ok_or_else(unknown)
+        };
+        match &self.split {
+            Split::Hash => Ok(Vec::new()),
+            Split::Time { column } => Ok(vec![position(column)?]),
+            Split::Group { columns } if columns.is_empty() => {
+                let is_address = |ecs: &str| matches!(ecs, "source.ip" | "destination.ip");
+                let columns = schema.columns().iter().enumerate();
+                let addresses = columns.filter(|(_, column)| column.ecs.as_deref().is_some_and(is_address));
+                let positions: Vec<_> = addresses.map(|(position, _)| position).collect();
+                if positions.is_empty() {
+                    let detail = "maps no column to source.ip or destination.ip: name the columns to group by";
+                    return Err(refused(format!("schema `{}` {detail}", schema.name())));
+                }
+                Ok(positions)
+            }
+            Split::Group { columns } => columns.iter().map(position).collect(),
+        }
     }
 
     /// Binds the split to the columns of `schema`.
@@ -134,28 +168,11 @@ impl Holdout {
         if !(self.test_share > 0.0 && self.test_share < 1.0) {
             return Err(refused(format!("the test share {} is not above 0 and below 1", self.test_share)));
         }
-        let position = |name: &String| {
-            let unknown = || refused(format!("schema `{}` has no column `{name}`", schema.name()));
-            schema.position(name).ok_or_else(unknown)
-        };
+        let columns = self.columns(schema)?;
         let place = match &self.split {
             Split::Hash => Place::Hash,
-            Split::Time { column } => Place::Time(schema.slot(position(column)?), Clock::new(column)),
-            Split::Group { columns } if columns.is_empty() => {
-                let is_address = |ecs: &str| matches!(ecs, "source.ip" | "destination.ip");
-                let columns = schema.columns().iter().enumerate();
-                let addresses = columns.filter(|(_, column)| column.ecs.as_deref().is_some_and(is_address));
-                let positions: Vec<_> = addresses.map(|(position, _)| position).collect();
-                if positions.is_empty() {
-                    let detail = "maps no column to source.ip or destination.ip: name the columns to group by";
-                    return Err(refused(format!("schema `{}` {detail}", schema.name())));
-                }
-                Place::Group(Fingerprint::of_columns(schema, &positions, self.seed))
-            }
-            Split::Group { columns } => {
-                let positions = columns.iter().map(position).collect::<Result<Vec<_>>>()?;
-                Place::Group(Fingerprint::of_columns(schema, &positions, self.seed))
-            }
+            Split::Time { column } => Place::Time(schema.slot(columns[0]), Clock::new(column)),
+            Split::Group { .. } => Place::Group(Fingerprint::of_columns(schema, &columns, self.seed)),
         };
         let features = Fingerprint::new(schema, self.seed);
         Ok(Splitter { test_share: self.test_share, place, features, keys: Vec::new() })
@@ -313,7 +330,51 @@ mod tests {
         Holdout { split: Split::Time { column: column.into() }, test_share, seed: 0 }
     }
 
+    fn by_group(columns: &[&str], test_share: f64, seed: u64) -> Holdout {
+        let columns = columns.iter().map(|&column| column.to_owned()).collect();
+        Holdout { split: Split::Group { columns }, test_share, seed }
+    }
+
+    #[test]
+    fn a_split_covers_those_that_test_no_more() {
+        let schema = Schema::from_toml(SCHEMA).expect("a schema");
+        let by_hash = |test_share, seed| Holdout { split: Split::Hash, test_share, seed };
+        let covers = |one: &Holdout, other: &Holdout| one.covers(other, &schema).expect("the columns are there");
+        assert!(covers(&by_hash(0.3, 1), &by_hash(0.3, 1)) && covers(&by_hash(0.3, 1), &by_hash(0.2, 1)));
+        assert!(!covers(&by_hash(0.3, 1), &by_hash(0.4, 1)) && !covers(&by_hash(0.3, 1), &by_hash(0.3, 2)));
+        assert!(!covers(&by_hash(0.3, 0), &by_group(&[], 0.3, 0)) && !covers(&by_time("at", 0.3), &by_hash(0.3, 0)));
+        assert!(covers(&by_group(&[], 0.3, 1), &by_group(&["SRC", "dst"], 0.3, 1)));
+        assert!(!covers(&by_group(&["src"], 0.3, 1), &by_group(&["dst"], 0.3, 1)));
+        assert!(covers(&by_time("at", 0.3), &Holdout { seed: 9, ..by_time("At", 0.1) }));
+        assert!(!covers(&by_time("at", 0.3), &by_time("start", 0.3)));
+        assert!(by_time("at", 0.3).covers(&by_time("nowhere", 0.3), &schema).is_err());
+    }
+
+    #[test]
+    fn a_split_is_written_as_it_is_asked_for() {
+        assert_eq!(
+            by_group(&["Src IP", "dst"], 0.25, 7).to_string(),
+            "--split group --by 'Src IP' --by dst --test-share 0.25 --seed 7"
+        );
+        assert_eq!(by_time("stime", 0.3).to_string(), "--split time --by stime --test-share 0.3 --seed 0");
+        assert_eq!(Holdout::default().to_string(), "--split hash --test-share 0.3 --seed 0");
+    }
+
     proptest! {
+        /// With a smaller share no row is tested that was not.
+        #[test]
+        fn a_smaller_share_tests_some_of_the_same(values in prop::collection::vec((0..40u8, 0..8u8, 0..20u8), 2..200), seed: u64) {
+            let row = |(n, src, at): &(u8, u8, u8)| format!(r#"{{"n":{n},"src":"10.0.0.{src}","dst":"b","start":"{at}"}}"#);
+            let rows: Vec<_> = values.iter().map(row).collect();
+            for large in [by_group(&[], 0.6, seed), by_time("start", 0.6), Holdout { test_share: 0.6, seed, ..Holdout::default() }] {
+                let small = Holdout { test_share: 0.2, ..large.clone() };
+                let (Ok(large), Ok(small)) = (sides(&large, &rows), sides(&small, &rows)) else { continue };
+                for (large, small) in large.iter().zip(small) {
+                    prop_assert!(small != Side::Test || *large != Side::Train);
+                }
+            }
+        }
+
         /// Whatever the split, no row that is tested equals one that is trained on; by hash and group, what is hashed
         /// has one side.
         #[test]

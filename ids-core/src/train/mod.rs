@@ -218,6 +218,7 @@ mod tests {
     use crate::decode::JsonDecoder;
     use crate::record::FlowRecords;
     use crate::schema::Schema;
+    use crate::split::{Holdout, Split};
 
     const SCHEMA: &str = r#"
         name = "test"
@@ -312,6 +313,17 @@ mod tests {
         let training = read.provenance().training.as_ref().expect("trained here");
         assert!(training.rows == 2_000 && training.settings.contains(&("seed".into(), "5".into())), "{training:?}");
         assert_eq!(read.provenance().spark_version, None);
+        let group = Split::Group { columns: vec!["service".into(), "proto".into()] };
+        for split in [Split::Hash, group, Split::Time { column: "stime".into() }] {
+            let holdout = Holdout { split, test_share: 0.1, seed: u64::MAX };
+            let mut flows = taught(50);
+            flows.set_holdout(holdout.clone());
+            let model = train(flows, &settings(), go_on).expect("trains").expect("to its end");
+            let read = Model::from_bytes(&model.to_bytes().expect("bytes")).expect("a model");
+            let training = read.provenance().training.as_ref().expect("trained here");
+            assert_eq!(training.holdout.as_ref(), Some(&holdout));
+            assert!(read.to_string().contains(&format!("held out rows by {holdout}")), "{read}");
+        }
         let other = trained(&Settings { depth: 2, ..settings() });
         assert_ne!(other.version(), read.version(), "another forest is another version");
         let text = read.to_string();

@@ -3,9 +3,10 @@
 //! Used by a property test and by fuzz targets.
 
 use std::fmt;
+use std::io::{BufRead, BufReader};
 use std::sync::Arc;
 
-use ids_core::decode::{FlowReader, Read};
+use ids_core::decode::{CsvDecoder, FlowReader, Read};
 use ids_core::schema::{ColumnKind, Schema};
 use ids_core::{FlowRecord, FlowRecords, JsonDecoder, RecordError};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
@@ -111,11 +112,18 @@ fn compare(schema: &Schema, object: &Object, found: Result<FlowRecords, RecordEr
     }
 }
 
-/// Reads a file: rows are split as `csv` splits them, and each is a flow, an error or skipped for what its fields are.
+/// Reads a file, whole and through a buffer that holds next to nothing of it: rows are split as `csv` splits them, and each
+/// is a flow, an error or skipped for what its fields are; as a message of its own it is the same.
 pub(crate) fn check_csv(schema: &Arc<Schema>, file: &[u8]) {
-    let mut records = FlowRecords::new(Arc::clone(schema));
-    let Ok(mut reader) = FlowReader::new(file, "flows.csv", Arc::clone(schema), &[]) else { return };
+    check_csv_of(schema, file, file);
+    check_csv_of(schema, file, BufReader::with_capacity(7, file));
+}
+
+fn check_csv_of(schema: &Arc<Schema>, file: &[u8], input: impl BufRead) {
+    let [mut records, mut of_message] = [(); 2].map(|()| FlowRecords::new(Arc::clone(schema)));
+    let Ok(mut reader) = FlowReader::new(input, "flows.csv", Arc::clone(schema), &[]) else { return };
     let Some(columns) = reader.columns().cloned() else { return };
+    let mut decoder = CsvDecoder::new(Arc::clone(schema), &[], columns.clone()).expect("no inputs are asked for");
     let mut rows = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(file);
     let mut rows = rows.byte_records().map(|row| row.expect("memory does not fail"));
     let header = rows.next().expect("a header");
@@ -130,6 +138,11 @@ pub(crate) fn check_csv(schema: &Arc<Schema>, file: &[u8]) {
         let is_good = row.len() == columns.positions().len()
             && fields.clone().all(|(position, field)| is_value(schema.columns()[position].kind, field));
         assert_eq!(matches!(read, Read::Flow), is_good, "{row:?}: {read:?}");
+        let mut message = csv::WriterBuilder::new().flexible(true).from_writer(Vec::new());
+        message.write_byte_record(&row).expect("memory does not fail");
+        of_message.clear();
+        let decoded = decoder.decode(0, &message.into_inner().expect("memory does not fail"), &mut of_message);
+        assert_eq!(decoded.is_ok(), is_good, "{row:?}: {decoded:?}");
         if !is_good {
             continue;
         }
@@ -139,8 +152,11 @@ pub(crate) fn check_csv(schema: &Arc<Schema>, file: &[u8]) {
             if column.kind.is_number() {
                 let (found, expected) = (records.get(0).number(&column.name), text.trim_ascii().parse::<f64>().ok());
                 assert_eq!(found.map(f64::to_bits), expected.map(f64::to_bits), "{row:?}");
+                let found = of_message.get(0).number(&column.name);
+                assert_eq!(found.map(f64::to_bits), expected.map(f64::to_bits), "{row:?} as a message");
             } else {
                 assert_eq!(records.get(0).text(&column.name).unwrap_or_default(), text, "{row:?}");
+                assert_eq!(of_message.get(0).text(&column.name).unwrap_or_default(), text, "{row:?} as a message");
             }
         }
     }
