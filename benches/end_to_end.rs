@@ -56,7 +56,7 @@ fn forest(criterion: &mut Criterion) {
         let n_features = subject.forest.n_features();
         let mut scores = Scores::default();
         let mut group = criterion.benchmark_group(subject.name);
-        for n_rows in [1, 4, 5, 63, 64, 1_024, 65_536] {
+        for n_rows in [1, 12, 13, 63, 64, 1_024, 65_536] {
             let rows = subject.some(n_rows.max(1_024));
             group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
             group.bench_function(BenchmarkId::new("forest", n_rows), |bencher| {

@@ -1,7 +1,8 @@
 //! Where does the time of a flow go? Each stage alone, one core, per row.
 //!
 //! `decode JSON`, `decode CSV` and `pipeline` are of the model `unsw-nb15-small`, a batch of flows at a time. The engine's
-//! stages (docs/engine.md) are each done again on a tile of rows that has just been scored.
+//! stages (docs/engine.md) are each done again on a tile of rows that has just been scored, all of them; `repeats` is what
+//! it takes to look for equal ones.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::fs;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ids_benches::{BATCH, Subject, decode, decoder, messages, model, read_flows, synthetic_flows};
 use ids_core::decode::FlowBatches;
+use ids_core::forest::{Engine, EngineStage, Isa, Ways};
 use ids_core::{FlowRecords, Scores};
 
 fn flow(criterion: &mut Criterion) {
@@ -52,20 +54,26 @@ fn flow(criterion: &mut Criterion) {
 
 fn engine(criterion: &mut Criterion) {
     for subject in Subject::all() {
+        // Agrees with the reference.
         let engine = subject.engine();
+        let every_row = Engine::with(&subject.forest, Ways::EveryRow, Isa::best());
         let rows = subject.first(engine.tile_rows());
         let mut scores = Scores::default();
         engine.score(rows, &mut scores);
         let expected = scores.clone();
         let mut group = criterion.benchmark_group(subject.name);
         group.throughput(Throughput::Elements(scores.n_rows() as u64));
-        for stage in engine.stages() {
+        group.bench_function("repeats", |bencher| {
+            bencher.iter(|| engine.score_again(rows, &mut scores, EngineStage::Repeats));
+        });
+        every_row.score(rows, &mut scores);
+        for stage in every_row.stages() {
             group.bench_function(format!("{stage:?}").to_lowercase(), |bencher| {
-                bencher.iter(|| engine.score_again(rows, &mut scores, stage));
+                bencher.iter(|| every_row.score_again(rows, &mut scores, stage));
             });
         }
         // Votes are added to what is there.
-        engine.score(rows, &mut scores);
+        every_row.score(rows, &mut scores);
         assert!(scores == expected, "{}: a stage alone has left something behind", subject.name);
         group.finish();
     }

@@ -201,7 +201,7 @@ fn forests_of_every_layout_are_scored_alike() {
         reference::score(&forest, &features, &mut expected);
         for isa in Isa::all() {
             let engine = Engine::with(&forest, Ways::All, isa);
-            for batch in [n_rows, 1, 4, 5, 63, 64, 65, 300, 513] {
+            for batch in [n_rows, 1, 5, 12, 13, 63, 64, 65, 300, 513] {
                 for (i, rows) in features.chunks(batch * n_features).enumerate() {
                     engine.score(rows, &mut found);
                     for row in 0..found.n_rows() {
