@@ -183,9 +183,19 @@ fn a_damaged_model_file_is_refused() {
     let mut damaged = good.clone();
     damaged[good.len() / 2] ^= 1;
     assert!(refusal(&damaged).contains("checksum"));
-    let mut newer = good.clone();
-    newer[8] = 5;
-    assert!(refusal(&newer).contains("format version 5"));
+    let of_version = |version: u8| {
+        let mut bytes = good[..good.len() - 32].to_vec();
+        bytes[8] = version;
+        let checksum = Sha256::digest(&bytes);
+        [&bytes[..], &checksum].concat()
+    };
+    for other in [2, 6] {
+        assert!(refusal(&of_version(other)).contains(&format!("format version {other}")));
+    }
+    for older in [3, 4] {
+        fs::write(&path, of_version(older)).expect("writes");
+        assert_eq!(Model::load(&path).expect("is read").version(), model.version());
+    }
     assert!(Model::load(directory.path().join("absent.ids")).expect_err("refused").to_string().contains("absent.ids"));
 }
 
