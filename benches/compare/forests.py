@@ -3,7 +3,8 @@
 Forests: P is models/unsw-nb15-small, Q is models/unsw-nb15; M (100 trees of depth 12) and L (200 of depth 20) are fitted by
 scikit-learn to UNSW-NB15 (the flows of IDS_DATA, or else the synthetic ones, repeated by nothing: so much smaller). Each
 engine has a process of its own and is timed from the same row-major doubles to probabilities, conversions included: all
-rows in a batch, and row by row, a call each. Engines take turns, round by round, and stand still between them; figures are medians.
+rows in a batch, and row by row, a call each. ids-core scores equal rows once; beside it stands ids-core that scores every
+row, as peers do. Engines take turns, round by round, and stand still between them; figures are medians.
 
 What Spark says of the same rows is what is true: an engine is exact where it gives the same doubles to the bit.
 """
@@ -150,7 +151,9 @@ def compare(forest, options):
     say(f"{forest.name}: loading")
     log = forest.scratch / f"{forest.name}.log"
     ours = {"ids-core": "score", "ids-core, every row": "score-every-row"}
-    engines = [Engine(name, [options.rust, how, forest.stage(), forest.rows], log) for name, how in ours.items()]
+    engines = [
+        Engine(name, [options.rust, how, forest.stage(), forest.rows], log) for name, how in ours.items()
+    ]
     cannot = {}
     for name in options.engines:
         start = time.monotonic()
