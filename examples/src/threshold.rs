@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::Args;
 use ids_core::budget::Budget;
-use ids_core::{Model, whole_file};
+use ids_core::{Holdout, Model, whole_file};
 
 use crate::evaluate::{cases, positive};
 use crate::model_arg::ModelArg;
@@ -56,6 +56,10 @@ pub fn run(arguments: &ThresholdArgs) -> Result<()> {
         whole_file::write(path, json.as_bytes())?;
     }
     writeln!(std::io::stdout(), "{budgeted}\n\nwritten   {}", out.display())?;
+    if let (Some(test_share), Some(holdout)) = (arguments.spare, split.holdout()?) {
+        let (n_spared, holdout) = (cases.rows.spared, Holdout { test_share, ..holdout });
+        writeln!(std::io::stdout(), "spared    {n_spared} rows, to judge them on: ids evaluate {holdout}")?;
+    }
     Ok(())
 }
 

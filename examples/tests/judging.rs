@@ -318,6 +318,9 @@ fn thresholds_keep_a_budget_and_are_in_the_model() {
     let benign_rows = |more: &[&str]| {
         let done = parts(more);
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let says_where =
+            String::from_utf8_lossy(&done.stdout).contains("ids evaluate --split hash --test-share 0.2 --seed 0");
+        assert_eq!(says_where, more.contains(&"--spare"));
         let budgeted: Value = serde_json::from_slice(&std::fs::read(&json).expect("figures")).expect("JSON");
         budgeted["benign_rows"].as_u64().expect("a number")
     };

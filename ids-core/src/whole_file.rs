@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 
@@ -16,12 +17,12 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     file.finish()
 }
 
-/// A file that is written beside the place where it is to be, as `PATH.PROCESS.partial`, and gets its name when it is
-/// [finished](WholeFile::finish). What was there stays until then; dropped before, it leaves nothing. A process that is
+/// A file that is written beside the place where it is to be, as `PATH.PROCESS-NUMBER.partial`, and gets its name when it
+/// is [finished](WholeFile::finish). What was there stays until then; dropped before, it leaves nothing. A process that is
 /// killed leaves the partial file.
 ///
-/// Where the path is a link to a file, that is replaced; what is no file (`/dev/stdout`, a named pipe) is written to as
-/// it is.
+/// Where the path is a link to a file, the file that it leads to is replaced. What is no file (a named pipe), and what the
+/// process has open already (`/dev/stdout`), is appended to as it is.
 #[derive(Debug)]
 pub struct WholeFile {
     file: BufWriter<File>,
@@ -45,7 +46,7 @@ impl WholeFile {
         let unfinished = unfinished(path).map_err(|error| Error::io(path, error))?;
         let file = match &unfinished {
             Some(unfinished) => File::create(&unfinished.partial),
-            None => File::options().write(true).open(path),
+            None => File::options().append(true).open(path),
         };
         let file = BufWriter::new(file.map_err(|error| Error::io(path, error))?);
         Ok(Self { file, path: path.to_owned(), unfinished })
@@ -71,13 +72,17 @@ impl WholeFile {
 
 /// Where what is to be at `path` is written first; `None` for what is no file.
 fn unfinished(path: &Path) -> std::io::Result<Option<Unfinished>> {
+    let open_already = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc/self/fd"];
     let target = match std::fs::metadata(path) {
-        Ok(found) if found.is_file() && !path.starts_with("/dev") => std::fs::canonicalize(path)?,
+        Ok(_) if open_already.iter().any(|open| path.starts_with(open)) => return Ok(None),
+        Ok(found) if found.is_file() => std::fs::canonicalize(path)?,
         Ok(_) => return Ok(None),
         Err(_) => path.to_owned(),
     };
+    // Two that write to one path do not write to one file.
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
     let mut partial = target.as_os_str().to_owned();
-    partial.push(format!(".{}.partial", std::process::id()));
+    partial.push(format!(".{}-{}.partial", std::process::id(), NUMBER.fetch_add(1, Relaxed)));
     Ok(Some(Unfinished { partial: partial.into(), target }))
 }
 
@@ -116,10 +121,15 @@ mod tests {
         assert!(!std::fs::metadata("/dev/null").expect("is there").is_file());
         assert!(write(&directory.path().join("nowhere/file"), b"").is_err());
         assert!(write(directory.path(), b"").is_err(), "a directory");
+        // What is open already is appended to, also where it is a file.
+        let open = File::options().append(true).open(&file).expect("opens");
+        let number = std::os::fd::AsRawFd::as_raw_fd(&open);
+        write(Path::new(&format!("/dev/fd/{number}")), b"er").expect("writes");
+        assert_eq!(std::fs::read(&file).expect("reads"), b"newer");
         let mut unfinished = WholeFile::create(&file).expect("creates");
         unfinished.write_all(b"half").expect("writes");
         drop(unfinished);
-        assert_eq!(std::fs::read(&file).expect("reads"), b"new");
+        assert_eq!(std::fs::read(&file).expect("reads"), b"newer");
         assert_eq!(std::fs::read_dir(directory.path()).expect("lists").count(), 2, "nothing partial is left");
     }
 }

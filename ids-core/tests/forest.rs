@@ -218,16 +218,26 @@ fn forests_of_every_layout_are_scored_alike() {
 /// Rows that repeat, all of a few or hardly any, within a window and from one to the next.
 #[test]
 fn rows_that_repeat_are_scored_as_others() {
-    let (forest, features) = complete(5, (20, 6), (12, 8), 10, 9_500);
     let (mut expected, mut found) = (Scores::default(), Scores::default());
-    for n_distinct in [1, 3, 700, 9_200] {
-        // Each row some rows later again, in another order.
-        let drawn = (0..9_500).flat_map(|row| &features[row * 7 % n_distinct * 5..][..5]);
-        let rows: Vec<f64> = drawn.copied().collect();
-        reference::score(&forest, &rows, &mut expected);
-        for ways in [Ways::All, Ways::EveryRow] {
-            Engine::with(&forest, ways, Isa::best()).score(&rows, &mut found);
-            assert!(expected == found, "{n_distinct} distinct rows, {ways:?}");
+    // In registers, and added to what is there.
+    for n_classes in [10, 20] {
+        let (forest, features) = complete(5, (20, 6), (12, 8), n_classes, 9_500);
+        for n_distinct in [1, 3, 700, 9_200] {
+            // Each row some rows later again, in another order.
+            let drawn = (0..9_500).flat_map(|row| &features[row * 7 % n_distinct * 5..][..5]);
+            let rows: Vec<f64> = drawn.copied().collect();
+            for ways in [Ways::All, Ways::EveryRow] {
+                let engine = Engine::with(&forest, ways, Isa::best());
+                for n_rows in [9_500, 1, 4_096, 13, 4_097, 8_193] {
+                    reference::score(&forest, &rows[..n_rows * 5], &mut expected);
+                    engine.score(&rows[..n_rows * 5], &mut found);
+                    let what = format!("{n_rows} rows, {n_distinct} distinct, {n_classes} classes, {ways:?}");
+                    for row in 0..n_rows {
+                        assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "row {row} of {what}");
+                    }
+                    assert!(expected == found, "{what}");
+                }
+            }
         }
     }
 }

@@ -456,10 +456,13 @@ pub(crate) fn score_file(
             errors::core(ids_core::Error::Io { path, reason })
         };
         let mut whole = output.as_deref().map(WholeFile::create).transpose().map_err(errors::core)?;
-        let mut stdout = BufWriter::new(std::io::stdout().lock());
+        let mut stdout;
         let out: &mut dyn Write = match &mut whole {
             Some(file) => file,
-            None => &mut stdout,
+            None => {
+                stdout = BufWriter::new(std::io::stdout().lock());
+                &mut stdout
+            }
         };
         let (mut scorer, mut n_scored, mut n_bad) = (model.scorer(), 0, 0);
         while let Some(batch) = file.next_batch(4 * TILE).map_err(errors::core)? {

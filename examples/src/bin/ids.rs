@@ -90,7 +90,7 @@ enum Command {
     /// with. By hash and group the split flatters a detector; by time it is tested as it will serve. Rows of classes that
     /// the model was not taught are counted and named, and in none of the figures. docs/evaluation.md has the formulas.
     #[command(
-        after_help = "Example:\n  ids evaluate --train monday.csv --test friday.csv\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus models/unsw-nb15 --input labelled.csv --split time --by stime --html report.html"
+        after_help = "Example:\n  ids evaluate --train monday.csv --test friday.csv\n  ids evaluate --model models/unsw-nb15 --input labelled.csv --base-rate 0.001 --flows-per-day 1000000\n  ids evaluate --model new.ids --versus old.ids --input labelled.csv --split time --by stime --html report.html"
     )]
     Evaluate(Box<EvaluateArgs>),
     /// Choose alert thresholds for a budget of false alarms, and write them into a model file.

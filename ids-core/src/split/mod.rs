@@ -9,6 +9,7 @@
 mod fingerprint;
 mod time;
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use rustc_hash::FxHashSet;
@@ -131,8 +132,10 @@ impl Holdout {
     /// [`Error::Split`] where the schema lacks a column.
     pub fn covers(&self, other: &Self, schema: &Schema) -> Result<bool> {
         let by_time = matches!(self.split, Split::Time { .. });
+        // In whatever order they are named.
+        let columns = |split: &Self| split.columns(schema).map(BTreeSet::from_iter);
         let is_alike = std::mem::discriminant(&self.split) == std::mem::discriminant(&other.split)
-            && self.columns(schema)? == other.columns(schema)?;
+            && columns(self)? == columns(other)?;
         Ok(is_alike && (by_time || self.seed == other.seed) && other.test_share <= self.test_share)
     }
 
@@ -344,6 +347,7 @@ mod tests {
         assert!(!covers(&by_hash(0.3, 1), &by_hash(0.4, 1)) && !covers(&by_hash(0.3, 1), &by_hash(0.3, 2)));
         assert!(!covers(&by_hash(0.3, 0), &by_group(&[], 0.3, 0)) && !covers(&by_time("at", 0.3), &by_hash(0.3, 0)));
         assert!(covers(&by_group(&[], 0.3, 1), &by_group(&["SRC", "dst"], 0.3, 1)));
+        assert!(covers(&by_group(&["src", "n"], 0.3, 1), &by_group(&["n", "src"], 0.3, 1)));
         assert!(!covers(&by_group(&["src"], 0.3, 1), &by_group(&["dst"], 0.3, 1)));
         assert!(covers(&by_time("at", 0.3), &Holdout { seed: 9, ..by_time("At", 0.1) }));
         assert!(!covers(&by_time("at", 0.3), &by_time("start", 0.3)));

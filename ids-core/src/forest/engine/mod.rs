@@ -162,7 +162,7 @@ impl Engine {
     #[doc(hidden)]
     pub fn score_again(&self, features: &[f64], scores: &mut Scores, stage: Stage) {
         assert_eq!(features.len(), scores.n_rows() * self.forest.n_features, "other rows than those that were scored");
-        assert!(scores.n_rows() <= self.tile_rows(), "more rows than a tile has");
+        assert!((FEW_ROWS + 1..=self.tile_rows()).contains(&scores.n_rows()), "no tile, or more rows than one has");
         self.isa.run(Scoring { engine: self, features, scores, only: Some(stage) });
     }
 
