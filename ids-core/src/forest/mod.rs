@@ -232,14 +232,11 @@ impl Scores {
         if self.n_classes == 0 { 0 } else { self.prediction[row] as usize }
     }
 
-    /// Makes room for `n_rows` rows, all zero.
+    /// Makes room for `n_rows` rows, with anything in them.
     fn reset(&mut self, n_rows: usize, n_classes: usize) {
         self.n_classes = n_classes;
-        for values in [&mut self.raw, &mut self.probability] {
-            values.clear();
-            values.resize(n_rows * n_classes, 0.0);
-        }
-        self.prediction.clear();
+        self.raw.resize(n_rows * n_classes, 0.0);
+        self.probability.resize(n_rows * n_classes, 0.0);
         self.prediction.resize(n_rows, 0.0);
     }
 }

@@ -13,8 +13,10 @@ pub fn score(forest: &Forest, features: &[f64], scores: &mut Scores) {
     for (row, x) in features.chunks_exact(n_features).enumerate() {
         let leaves = forest.roots.iter().map(|&root| forest.values(leaf(forest, root, x)));
         if let Task::Classification { .. } = forest.task {
+            let raw = &mut scores.raw[row * n_classes..][..n_classes];
+            raw.fill(0.0);
             for votes in leaves {
-                for (sum, vote) in scores.raw[row * n_classes..].iter_mut().zip(votes) {
+                for (sum, vote) in raw.iter_mut().zip(votes) {
                     *sum += vote;
                 }
             }

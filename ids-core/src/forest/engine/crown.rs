@@ -61,9 +61,17 @@ struct Tree {
 pub(super) struct Answers {
     /// Per question.
     bits: Vec<Bits>,
-    /// Rows of each code of a categorical feature, and the codes that have any.
-    by_code: Vec<Bits>,
+    codes: Codes,
+}
+
+/// Which rows have which code of a categorical feature.
+#[derive(Debug, Clone, Default)]
+struct Codes {
+    /// Rows of each code: none, but while a feature is asked for.
+    rows: Vec<Bits>,
+    /// Codes that have any, and whether one has. To look at its rows instead would wait for the bit that was set last.
     present: Vec<usize>,
+    is_present: Vec<bool>,
 }
 
 impl Crown {
@@ -158,7 +166,7 @@ impl Crown {
             let (bits, other_bits) = rest.split_at_mut(own.len());
             (questions, rest) = (others, other_bits);
             if !own.is_empty() {
-                ask_sets(categorical, own, rows, n_features, bits, &mut answers.by_code, &mut answers.present);
+                ask_sets(categorical, own, rows, n_features, bits, &mut answers.codes);
             }
         }
     }
@@ -169,33 +177,59 @@ impl Crown {
     pub(super) fn come_out(&self, tree: usize, answers: &Answers, outs: &mut [u8]) {
         let Tree { first_ask, levels } = self.trees[tree];
         let asks = &self.asks[first_ask..][..(1 << levels) - 1];
-        for (part, outs) in outs.chunks_exact_mut(STEP).enumerate() {
-            let mut taken = [[0; REGISTER]; MOST_LEVELS];
-            for level in 0..levels {
+        for (part, outs) in outs.as_chunks_mut::<STEP>().0.iter_mut().enumerate() {
+            let answer = |ask: u32| answers.bits[ask as usize].as_chunks::<REGISTER>().0[part];
+            // The last level first, as the number of an end has it from the lowest bit on.
+            let mut taken = [[0; REGISTER]; 8];
+            taken[levels.saturating_sub(1)] = if levels > 0 { answer(asks[0]) } else { [0; REGISTER] };
+            for level in 1..levels {
+                let above = |level: usize| taken[levels - level];
+                let mut choice = [[0; REGISTER]; ENDS / 4];
                 let nodes = &asks[(1 << level) - 1..][..1 << level];
-                let mut choice = [[0; REGISTER]; ENDS / 2];
-                for (choice, &ask) in choice.iter_mut().zip(nodes) {
-                    choice.copy_from_slice(&answers.bits[ask as usize][part * REGISTER..][..REGISTER]);
+                for (choice, pair) in choice.iter_mut().zip(nodes.as_chunks::<2>().0) {
+                    *choice = choose(above(level), answer(pair[0]), answer(pair[1]));
                 }
-                for above in (0..level).rev() {
-                    for i in 0..1 << above {
-                        choice[i] = choose(taken[above], choice[2 * i], choice[2 * i + 1]);
+                for level in (1..level).rev() {
+                    for i in 0..1 << (level - 1) {
+                        choice[i] = choose(above(level), choice[2 * i], choice[2 * i + 1]);
                     }
                 }
-                taken[level] = choice[0];
+                taken[levels - 1 - level] = choice[0];
             }
-            for (word, outs) in outs.chunks_exact_mut(64).enumerate() {
-                for (byte, outs) in outs.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                    // Eight rows, a byte each.
-                    let mut numbers = 0_u64;
-                    for taken in &taken[..levels] {
-                        numbers = numbers << 1 | SPREAD[(taken[word] >> (8 * byte)) as usize & 0xff];
-                    }
-                    *outs = numbers.to_le_bytes();
-                }
+            *outs = numbers(taken);
+        }
+    }
+}
+
+/// The number of each row, from its bits: bit `r % 64` of word `r / 64` of `bits[i]` is bit `i` of the number of row `r`.
+#[inline(always)]
+fn numbers(mut bits: [[u64; REGISTER]; 8]) -> [u8; STEP] {
+    // A matrix of 8 by 8 bytes is transposed, and then eight of 8 by 8 bits, by halves, quarters and eighths (Warren,
+    // Hacker's Delight, 7-3), in every word of a register at once.
+    for (distance, shift, low) in
+        [(4, 32, u64::MAX / 0x1_0000_0001), (2, 16, u64::MAX / 0x1_0001), (1, 8, u64::MAX / 0x101)]
+    {
+        for i in (0..8).filter(|i| i & distance == 0) {
+            for word in 0..REGISTER {
+                let (one, other) = (bits[i][word], bits[i + distance][word]);
+                bits[i][word] = one & low | (other & low) << shift;
+                bits[i + distance][word] = one >> shift & low | other & !low;
             }
         }
     }
+    let mut numbers = [0; STEP];
+    for (i, eights) in bits.iter_mut().enumerate() {
+        for (shift, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
+            for eight in eights.iter_mut() {
+                let swapped = (*eight ^ *eight >> shift) & mask;
+                *eight ^= swapped ^ swapped << shift;
+            }
+        }
+        for (word, eight) in eights.iter().enumerate() {
+            numbers.as_chunks_mut::<8>().0[8 * word + i] = eight.to_le_bytes();
+        }
+    }
+    numbers
 }
 
 /// Answers questions on category sets: for each set, the rows of all codes that go right.
@@ -206,29 +240,29 @@ fn ask_sets(
     rows: &[f64],
     n_features: usize,
     bits: &mut [Bits],
-    by_code: &mut Vec<Bits>,
-    present: &mut Vec<usize>,
+    codes: &mut Codes,
 ) {
-    // Zero but while this works.
-    by_code.resize(by_code.len().max(categorical.n_codes()), [0; WORDS]);
-    present.clear();
+    let n_codes = codes.rows.len().max(categorical.n_codes());
+    codes.rows.resize(n_codes, [0; WORDS]);
+    codes.is_present.resize(n_codes, false);
     for (r, row) in rows.chunks_exact(n_features).enumerate() {
         let code = categorical.code_of(row);
-        if by_code[code] == [0; WORDS] {
-            present.push(code);
+        if !std::mem::replace(&mut codes.is_present[code], true) {
+            codes.present.push(code);
         }
-        by_code[code][r / 64] |= 1 << (r % 64);
+        codes.rows[code][r / 64] |= 1 << (r % 64);
     }
     bits.fill([0; WORDS]);
-    for &code in present.iter() {
+    for code in codes.present.drain(..) {
         let answers = categorical.answers_to(code);
         for (question, bits) in questions.iter().zip(bits.iter_mut()) {
             let goes_right = 0_u64.wrapping_sub(u64::from(answers[question.column - categorical.first_column()]));
-            for (word, rows) in bits.iter_mut().zip(&by_code[code]) {
+            for (word, rows) in bits.iter_mut().zip(&codes.rows[code]) {
                 *word |= rows & goes_right;
             }
         }
-        by_code[code] = [0; WORDS];
+        codes.rows[code] = [0; WORDS];
+        codes.is_present[code] = false;
     }
 }
 
@@ -273,18 +307,3 @@ fn above(bytes: &[u8; 64], rank: u8) -> u64 {
     }
     word
 }
-
-/// The bits of a byte, a byte each: bit `i` becomes bit `8 * i`.
-static SPREAD: [u64; 256] = {
-    let mut spread = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut bit = 0;
-        while bit < 8 {
-            spread[byte] |= (byte as u64 >> bit & 1) << (8 * bit);
-            bit += 1;
-        }
-        byte += 1;
-    }
-    spread
-};

@@ -60,6 +60,12 @@ impl Isa {
         Self::all().pop().unwrap_or(Self(Level::Baseline))
     }
 
+    /// Whether kernels may use AVX-512, which the processor has then.
+    #[cfg(target_arch = "x86_64")]
+    pub(super) fn has_avx512(self) -> bool {
+        self.0 == Level::Avx512
+    }
+
     /// Runs `kernel` with these instructions.
     #[allow(unsafe_code)]
     pub(super) fn run(self, kernel: impl Kernel) {

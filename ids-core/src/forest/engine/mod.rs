@@ -15,6 +15,9 @@ mod doubles;
 mod isa;
 mod ranks;
 mod repeats;
+#[cfg(target_arch = "x86_64")]
+mod search;
+mod votes;
 mod walk;
 
 use crown::Crown;
@@ -22,6 +25,7 @@ use doubles::Doubles;
 pub use isa::Isa;
 use ranks::Ranks;
 use repeats::Repeats;
+use votes::Votes;
 use walk::Walk;
 
 use super::{Forest, Scores, Task};
@@ -52,14 +56,6 @@ struct Ranked {
     /// Whether there is nothing to walk below the crown.
     crown_is_all: bool,
     tile_rows: usize,
-}
-
-/// The leaves' value vectors.
-#[derive(Debug, Clone)]
-struct Votes {
-    /// Each padded with zeros to `padded_width`.
-    values: Vec<f64>,
-    padded_width: usize,
 }
 
 /// Which ways of scoring there are.
@@ -112,6 +108,8 @@ pub(super) struct Work {
 
 /// Rows whose votes are summed together: what leads from tree to tree is done once for them.
 const TOGETHER: usize = 2;
+/// Rows that are decided one after the other, once their votes are summed: these are still in the first-level cache.
+const DECIDED: usize = 64;
 
 /// Leaves of the rows of a tile, `[tree, row]`.
 #[derive(Debug, Clone, Default)]
@@ -204,6 +202,7 @@ impl Engine {
                 Finder::Doubles(doubles) => doubles.row(features, vectors),
             }
             self.finish(vectors.iter().map(|&vector| [vector]), numbers, scores, row);
+            self.votes.decide(&self.forest, scores, row..row + 1);
         }
     }
 
@@ -240,7 +239,7 @@ impl Engine {
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {
-                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only),
+                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only, self.isa),
                 Finder::Doubles(doubles) if is_due(Stage::Walk, only) => doubles.find(rows, leaves),
                 Finder::Doubles(_) => {}
             }
@@ -248,18 +247,21 @@ impl Engine {
                 continue;
             }
             let (start, n_rows) = (to + i * tile_rows, rows.len() / n_features);
-            let mut row = 0;
-            while row + TOGETHER <= n_rows {
-                self.finish_some::<TOGETHER>(leaves, row, numbers, scores, start + row);
-                row += TOGETHER;
-            }
-            for row in row..n_rows {
-                self.finish_some::<1>(leaves, row, numbers, scores, start + row);
+            for first in (0..n_rows).step_by(DECIDED) {
+                let end = n_rows.min(first + DECIDED);
+                let in_pairs = end - end % TOGETHER;
+                for row in (first..in_pairs).step_by(TOGETHER) {
+                    self.finish_some::<TOGETHER>(leaves, row, numbers, scores, start + row);
+                }
+                for row in in_pairs..end {
+                    self.finish_some::<1>(leaves, row, numbers, scores, start + row);
+                }
+                self.votes.decide(&self.forest, scores, start + first..start + end);
             }
         }
     }
 
-    /// Completes the scores of `R` rows from what was found of them, from `row` of the tile on.
+    /// Combines what was found of `R` rows, from `row` of the tile on.
     #[inline(always)]
     fn finish_some<const R: usize>(
         &self,
@@ -277,7 +279,7 @@ impl Engine {
         }
     }
 
-    /// Completes the scores of `R` rows, from `row` on, from their leaves in tree order.
+    /// Combines what the leaves of `R` rows say, from `row` on, in tree order: votes are summed, numbers become predictions.
     #[inline(always)]
     fn finish<const R: usize>(
         &self,
@@ -286,15 +288,12 @@ impl Engine {
         scores: &mut Scores,
         row: usize,
     ) {
-        if let Task::Classification { n_classes, .. } = self.forest.task {
-            self.votes.sum(leaves, &mut scores.raw[row * n_classes..][..R * n_classes], n_classes);
-            for row in row..row + R {
-                self.forest.decide(scores, row);
-            }
+        if let Task::Classification { .. } = self.forest.task {
+            self.votes.sum(leaves, self.forest.n_classes(), scores, row);
         } else {
             for i in 0..R {
                 numbers.clear();
-                numbers.extend(leaves.clone().map(|leaves| self.votes.values[leaves[i] as usize]));
+                numbers.extend(leaves.clone().map(|leaves| self.votes.number(leaves[i])));
                 self.forest.combine(numbers, scores, row + i);
             }
         }
@@ -361,7 +360,15 @@ impl Ranked {
 
     /// Finds the leaf of each row in every tree.
     #[inline(always)]
-    fn find(&self, rows: &[f64], n_features: usize, tile: &mut Tile, leaves: &mut Leaves, only: Option<Stage>) {
+    fn find(
+        &self,
+        rows: &[f64],
+        n_features: usize,
+        tile: &mut Tile,
+        leaves: &mut Leaves,
+        only: Option<Stage>,
+        isa: Isa,
+    ) {
         let (n_rows, n_trees, width) = (rows.len() / n_features, leaves.n_trees(), self.ranks.width());
         let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
         tile.columns.resize(self.ranks.n_numeric() * STRIDE, 0);
@@ -374,7 +381,7 @@ impl Ranked {
             for (i, rows) in ranked_rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
                 let from = (i * ranks::RANKED_ROWS).min(tile.columns.len());
                 let columns = &mut tile.columns[from..];
-                self.ranks.fill_columns(rows, STRIDE, columns);
+                self.ranks.fill_columns(rows, STRIDE, columns, isa);
                 if !is_crowned || !self.crown_is_all {
                     let cells = &mut tile.cells[(start + i * ranks::RANKED_ROWS) * width..];
                     self.ranks.fill_rows(rows, STRIDE, columns, cells);
@@ -447,59 +454,5 @@ impl Leaves {
     #[inline(always)]
     fn of_rows<const R: usize>(&self, row: usize) -> impl Iterator<Item = [u32; R]> + Clone {
         self.vectors.chunks_exact(self.stride).map(move |own| std::array::from_fn(|i| own[row + i]))
-    }
-}
-
-impl Votes {
-    fn of(forest: &Forest) -> Self {
-        let width = forest.task.leaf_width();
-        // Votes are summed four at a time.
-        let padded_width = if width == 1 { 1 } else { width.next_multiple_of(4) };
-        let mut values = Vec::new();
-        for vector in forest.values.chunks_exact(width) {
-            values.extend_from_slice(vector);
-            values.resize(values.len().next_multiple_of(padded_width), 0.0);
-        }
-        Self { values, padded_width }
-    }
-
-    /// Adds the votes of the leaves of `R` rows to `raw`, `[R, n_classes]`, which is zero.
-    #[inline(always)]
-    fn sum<const R: usize>(&self, leaves: impl Iterator<Item = [u32; R]>, raw: &mut [f64], n_classes: usize) {
-        match self.padded_width {
-            4 => self.sum_of::<R, 4>(leaves, raw, n_classes),
-            8 => self.sum_of::<R, 8>(leaves, raw, n_classes),
-            12 => self.sum_of::<R, 12>(leaves, raw, n_classes),
-            16 => self.sum_of::<R, 16>(leaves, raw, n_classes),
-            width => leaves.for_each(|leaves| {
-                for (raw, leaf) in raw.chunks_exact_mut(n_classes).zip(leaves) {
-                    for (sum, vote) in raw.iter_mut().zip(&self.values[leaf as usize * width..][..width]) {
-                        *sum += vote;
-                    }
-                }
-            }),
-        }
-    }
-
-    /// At most `N` classes, so that the sums stay in registers.
-    #[inline(always)]
-    fn sum_of<const R: usize, const N: usize>(
-        &self,
-        leaves: impl Iterator<Item = [u32; R]>,
-        raw: &mut [f64],
-        n_classes: usize,
-    ) {
-        let (vectors, _) = self.values.as_chunks::<N>();
-        let mut sums = [[0.0; N]; R];
-        for leaves in leaves {
-            for (sums, leaf) in sums.iter_mut().zip(leaves) {
-                for (sum, vote) in sums.iter_mut().zip(&vectors[leaf as usize]) {
-                    *sum += vote;
-                }
-            }
-        }
-        for (raw, sums) in raw.chunks_exact_mut(n_classes).zip(&sums) {
-            raw.copy_from_slice(&sums[..n_classes]);
-        }
     }
 }

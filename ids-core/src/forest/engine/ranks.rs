@@ -14,6 +14,9 @@
 
 use std::ops::Range;
 
+use super::isa::Isa;
+#[cfg(target_arch = "x86_64")]
+use super::search::Heap;
 use crate::forest::{Forest, Node, Test};
 
 /// Rows that are ranked together, so many that what a feature needs is loaded once for all, and so few that they stay in the
@@ -23,6 +26,14 @@ pub(super) const RANKED_ROWS: usize = 64;
 /// Up to so many thresholds are counted, and more are searched: a step of a search cannot be done for several rows at
 /// once.
 const MOST_COUNTED: usize = 64;
+
+/// Rows whose counts are under way at a time: so many that what leads from a threshold to the next is done seldom, so few that
+/// the counts stay in registers.
+const COUNTED_ROWS: usize = 32;
+
+/// Up to so many thresholds are counted even where a search takes a few permutations.
+#[cfg(target_arch = "x86_64")]
+const FEW_THRESHOLDS: usize = 3;
 
 /// Widths of a row's columns in bytes, constants so that where a column is needs no multiplication and no check.
 pub(super) const FEW: usize = 64;
@@ -50,6 +61,8 @@ struct Numeric {
     feature: usize,
     /// Its distinct thresholds, ascending. After them comes NaN.
     thresholds: Range<usize>,
+    #[cfg(target_arch = "x86_64")]
+    heap: Heap,
 }
 
 /// A feature that is looked up in category sets.
@@ -94,8 +107,13 @@ impl Ranks {
                 return None;
             }
             let start = ranks.thresholds.len();
+            ranks.numeric.push(Numeric {
+                feature,
+                thresholds: start..start + thresholds.len(),
+                #[cfg(target_arch = "x86_64")]
+                heap: Heap::of(&thresholds),
+            });
             ranks.thresholds.append(&mut thresholds);
-            ranks.numeric.push(Numeric { feature, thresholds: start..ranks.thresholds.len() });
             ranks.thresholds.push(f64::NAN);
         }
         ranks.n_columns = ranks.numeric.len();
@@ -172,23 +190,31 @@ impl Ranks {
     /// The numeric columns of up to [`RANKED_ROWS`] rows: row `r` of column `c` goes to `ranks[c * stride + r]`. Rows beyond
     /// are filled with anything.
     #[inline(always)]
-    pub(super) fn fill_columns(&self, rows: &[f64], stride: usize, ranks: &mut [u8]) {
+    pub(super) fn fill_columns(&self, rows: &[f64], stride: usize, ranks: &mut [u8], isa: Isa) {
         let mut xs = [0.0; RANKED_ROWS];
         for (numeric, ranks) in self.numeric.iter().zip(ranks.chunks_mut(stride)) {
             for (x, row) in xs.iter_mut().zip(rows.chunks_exact(self.n_features)) {
                 *x = row[numeric.feature];
             }
             let thresholds = &self.thresholds[numeric.thresholds.clone()];
+            #[cfg(target_arch = "x86_64")]
+            #[allow(unsafe_code)]
+            if thresholds.len() > FEW_THRESHOLDS && isa.has_avx512() {
+                // SAFETY: the processor has what is asked for.
+                let found = unsafe { numeric.heap.ranks(&xs) };
+                ranks[..RANKED_ROWS].copy_from_slice(&found);
+                continue;
+            }
             if thresholds.len() > MOST_COUNTED {
                 for (cell, x) in ranks.iter_mut().zip(xs) {
                     *cell = rank(x, thresholds);
                 }
                 continue;
             }
-            let (xs, (ranks, _)) = (xs.as_chunks::<16>().0, ranks.as_chunks_mut::<16>());
+            let (xs, (ranks, _)) = (xs.as_chunks::<COUNTED_ROWS>().0, ranks.as_chunks_mut::<COUNTED_ROWS>());
             for (xs, ranks) in xs.iter().zip(ranks) {
                 // As wide as the doubles, so that one vector instruction does it for several rows.
-                let mut counts = [0_u64; 16];
+                let mut counts = [0_u64; COUNTED_ROWS];
                 // A loop whose end is found and not counted is not itself turned into one over vectors of thresholds,
                 // which takes three times as many instructions.
                 let mut rest = self.thresholds[numeric.thresholds.start..].iter();
