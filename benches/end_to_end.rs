@@ -1,9 +1,8 @@
 //! How many flows a second does one core take from bytes to verdicts, and how many rows does a forest score?
 //!
 //! `JSON to scores` and `CSV to scores` decode, run the pipeline and the forest, batch by batch, as the detector and
-//! `ids score` do. `forest` is the engine alone (docs/engine.md), row by row and in batches, on either side of the sizes at
-//! which it goes to work otherwise, and by each processor's instructions, every row scored; `of repeats one` is what it
-//! does else. `by doubles` is its fall-back, and `reference` the obvious scorer.
+//! `ids score` do. Then the engine alone (docs/engine.md), in batches of many sizes: by each of the ways between which it
+//! chooses, `as planned`, and by each processor's instructions, every row scored; `of repeats one` is what it does else. `by doubles` is its fall-back, and `reference` the obvious scorer.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::fs;
@@ -12,7 +11,7 @@ use std::sync::Arc;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use ids_benches::{BATCH, Subject, decode, decoder, messages, model, synthetic_flows};
 use ids_core::decode::FlowBatches;
-use ids_core::forest::{Engine, Isa, Ways, reference};
+use ids_core::forest::{Engine, Isa, Plan, reference};
 use ids_core::{FlowRecords, Scores};
 
 fn bytes_to_scores(criterion: &mut Criterion) {
@@ -52,18 +51,29 @@ fn forest(criterion: &mut Criterion) {
     for subject in Subject::all() {
         // Agrees with the reference.
         let engine = subject.engine();
-        let every_row = Engine::with(&subject.forest, Ways::EveryRow, Isa::best());
+        let plan = Plan { finds_repeats: false, ..engine.plan() };
+        eprintln!("{}: {plan}", subject.name);
         let n_features = subject.forest.n_features();
         let mut scores = Scores::default();
         let mut group = criterion.benchmark_group(subject.name);
-        for n_rows in [1, 12, 13, 63, 64, 1_024, 65_536] {
-            let rows = subject.some(n_rows.max(1_024));
-            group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
-            group.bench_function(BenchmarkId::new("forest", n_rows), |bencher| {
-                bencher.iter(|| {
-                    rows.chunks(n_rows * n_features).for_each(|rows| every_row.score(rows, &mut scores));
+        let side_by_side = Plan { most_one_by_one: 0, fewest_crowned: usize::MAX, ..plan };
+        let ways = [
+            ("one by one", Plan { most_one_by_one: usize::MAX, ..plan }, &[4, 8, 16, 32][..]),
+            ("side by side", side_by_side, &[4, 8, 16, 32, 64, 256, 1_024]),
+            ("with a crown", Plan { fewest_crowned: 0, ..side_by_side }, &[32, 64, 256, 1_024]),
+            ("as planned", plan, &[1, 4, 8, 16, 32, 64, 256, 1_024, 65_536]),
+        ];
+        for (name, plan, sizes) in ways {
+            let engine = Engine::with(&subject.forest, plan);
+            for &n_rows in sizes {
+                let rows = subject.some(n_rows.max(1_024));
+                group.throughput(Throughput::Elements((rows.len() / n_features) as u64));
+                group.bench_function(BenchmarkId::new(name, n_rows), |bencher| {
+                    bencher.iter(|| {
+                        rows.chunks(n_rows * n_features).for_each(|rows| engine.score(rows, &mut scores));
+                    });
                 });
-            });
+            }
         }
         let rows = subject.some(65_536);
         group.bench_function(BenchmarkId::new("of repeats one", 65_536), |bencher| {
@@ -72,12 +82,12 @@ fn forest(criterion: &mut Criterion) {
         let rows = subject.some(1_024);
         group.throughput(Throughput::Elements(1_024));
         for isa in Isa::all() {
-            let engine = Engine::with(&subject.forest, Ways::EveryRow, isa);
+            let engine = Engine::with(&subject.forest, Plan { isa, ..plan });
             group.bench_function(BenchmarkId::new(format!("{isa:?}"), 1_024), |bencher| {
                 bencher.iter(|| engine.score(&rows, &mut scores));
             });
         }
-        let doubles = Engine::with(&subject.forest, Ways::Doubles, Isa::best());
+        let doubles = Engine::with(&subject.forest, Plan { by_ranks: false, ..plan });
         group.bench_function(BenchmarkId::new("by doubles", 1_024), |bencher| {
             bencher.iter(|| doubles.score(&rows, &mut scores));
         });

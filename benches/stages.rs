@@ -11,7 +11,7 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use ids_benches::{BATCH, Subject, decode, decoder, messages, model, read_flows, synthetic_flows};
 use ids_core::decode::FlowBatches;
-use ids_core::forest::{Engine, EngineStage, Isa, Ways};
+use ids_core::forest::{Engine, EngineStage, Plan};
 use ids_core::{FlowRecords, Scores};
 
 fn flow(criterion: &mut Criterion) {
@@ -56,7 +56,7 @@ fn engine(criterion: &mut Criterion) {
     for subject in Subject::all() {
         // Agrees with the reference.
         let engine = subject.engine();
-        let every_row = Engine::with(&subject.forest, Ways::EveryRow, Isa::best());
+        let every_row = Engine::with(&subject.forest, Plan { finds_repeats: false, ..engine.plan() });
         let rows = subject.first(engine.tile_rows());
         let mut scores = Scores::default();
         engine.score(rows, &mut scores);

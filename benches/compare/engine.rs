@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use ids_benches::read_flows;
 use ids_core::decode::JsonDecoder;
-use ids_core::forest::{Engine, Isa, Ways};
+use ids_core::forest::{Engine, Plan};
 use ids_core::import::spark;
 use ids_core::{FlowRecords, Model, Scores};
 
@@ -33,8 +33,8 @@ fn main() -> Outcome<()> {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["features", model, flows, n_rows, file] => write_features(model, Path::new(flows), n_rows.parse()?, file),
         ["messages", model, flows, n_rows, file] => write_messages(model, Path::new(flows), n_rows.parse()?, file),
-        ["score", forest, rows] => score(Path::new(forest), rows, Ways::All),
-        ["score-every-row", forest, rows] => score(Path::new(forest), rows, Ways::EveryRow),
+        ["score", forest, rows] => score(Path::new(forest), rows, true),
+        ["score-every-row", forest, rows] => score(Path::new(forest), rows, false),
         ["score-messages", model, messages] => score_messages(model, messages),
         _ => Err(
             "usage: compare-engine features|messages MODEL FLOWS N_ROWS FILE, or score|score-every-row FOREST ROWS, \
@@ -68,20 +68,24 @@ fn to_bytes<'a>(values: impl Iterator<Item = &'a f64>) -> Vec<u8> {
     values.flat_map(|value| value.to_ne_bytes()).collect()
 }
 
-fn score(forest: &Path, rows: &str, ways: Ways) -> Outcome<()> {
+fn score(forest: &Path, rows: &str, finds_repeats: bool) -> Outcome<()> {
     let rows: Vec<f64> = fs::read(rows)?.as_chunks().0.iter().map(|bytes| f64::from_ne_bytes(*bytes)).collect();
     let start = Instant::now();
     let forest = spark::read(forest)?.forest.ok_or("there is no forest")?.forest;
     let read = start.elapsed();
     let start = Instant::now();
-    let engine = Engine::with(&forest, ways, Isa::best());
+    let mut engine = Engine::new(&forest);
     let compile = start.elapsed();
+    let plan = engine.plan();
+    if !finds_repeats {
+        engine = Engine::with(&forest, Plan { finds_repeats, ..plan });
+    }
     drop(forest);
 
     let width = engine.forest().n_features();
     let n_rows = rows.len() / width;
     let (mut scores, mut single) = (Scores::default(), Scores::default());
-    obey(read, compile, |command, file| match command {
+    obey(read, compile, &plan.to_string(), |command, file| match command {
         "answer" => {
             engine.score(&rows, &mut scores);
             fs::write(file, to_bytes((0..n_rows).flat_map(|row| scores.probability(row))))?;
@@ -119,7 +123,7 @@ fn score_messages(model: &str, messages: &str) -> Outcome<()> {
     let mut records = FlowRecords::new(model.schema().clone());
     let mut scorer = model.scorer();
     let mut answers = Vec::new();
-    obey(read, Duration::ZERO, |command, file| {
+    obey(read, Duration::ZERO, "", |command, file| {
         let start = Instant::now();
         for messages in messages.chunks(BATCH) {
             records.clear();
@@ -143,8 +147,14 @@ fn score_messages(model: &str, messages: &str) -> Outcome<()> {
 }
 
 /// Says that all is loaded, and answers each line of the input.
-fn obey(read: Duration, compile: Duration, mut work: impl FnMut(&str, &str) -> Outcome<f64>) -> Outcome<()> {
-    println!("{{\"read_s\":{},\"compile_s\":{}}}", read.as_secs_f64(), compile.as_secs_f64());
+fn obey(
+    read: Duration,
+    compile: Duration,
+    plan: &str,
+    mut work: impl FnMut(&str, &str) -> Outcome<f64>,
+) -> Outcome<()> {
+    let (read, compile) = (read.as_secs_f64(), compile.as_secs_f64());
+    println!("{{\"read_s\":{read},\"compile_s\":{compile},\"plan\":\"{plan}\"}}");
     for line in stdin().lock().lines() {
         let line = line?;
         let (command, file) = line.split_once(' ').unwrap_or((&line, ""));

@@ -262,7 +262,7 @@ def table_of(forest, engines, medians, exact, cannot):
     lines += [f"\n{name} is left out: {why}." for name, why in cannot.items()]
     ours = engines[0].load
     lines.append(
-        f"\nids-core reads it in {ours['read_s']:.2f} s and compiles it in {ours['compile_s']:.3f} s."
+        f"\nids-core reads it in {ours['read_s']:.2f} s and compiles it in {ours['compile_s']:.3f} s: {ours['plan']}."
     )
     return "\n".join(lines) + "\n"
 

@@ -1,6 +1,6 @@
 //! The fast scorer equals the obvious one by bits, on forests and rows drawn to be difficult.
 
-use ids_core::forest::{Boosting, DotProduct, Isa, Ways, reference};
+use ids_core::forest::{Boosting, DotProduct, Isa, Plan, reference};
 use ids_core::{Engine, Forest, ForestBuilder, NodeSpec, Scores, SplitRule, Task};
 use proptest::prelude::*;
 
@@ -24,7 +24,7 @@ const HARD: [f64; 12] = [
 struct Case {
     forest: Forest,
     features: Vec<f64>,
-    ways: Ways,
+    plan: Plan,
 }
 
 /// Draws numbers from proptest's stream, so that it can shrink them.
@@ -101,8 +101,14 @@ fn case() -> impl Strategy<Value = Case> {
             builder.push_tree(vec![NodeSpec::Leaf { values: vec![0.1; leaf_width] }]).expect("a valid tree");
             let features = values.iter().copied().cycle().take(n_rows * n_features).collect();
             let forest = builder.build().expect("a valid forest");
-            let ways = [Ways::All, Ways::All, Ways::EveryRow, Ways::Doubles][draws.below(4)];
-            Case { forest, features, ways }
+            let plan = Plan {
+                by_ranks: draws.below(4) > 0,
+                finds_repeats: draws.below(2) > 0,
+                isa: Isa::best(),
+                most_one_by_one: [0, 1, 12, 40, usize::MAX][draws.below(5)],
+                fewest_crowned: [0, 64, 300, usize::MAX][draws.below(4)],
+            };
+            Case { forest, features, plan }
         },
     )
 }
@@ -119,7 +125,7 @@ proptest! {
         let (mut expected, mut found) = (Scores::default(), Scores::default());
         reference::score(&case.forest, &case.features, &mut expected);
         for isa in Isa::all() {
-            Engine::with(&case.forest, case.ways, isa).score(&case.features, &mut found);
+            Engine::with(&case.forest, Plan { isa, ..case.plan }).score(&case.features, &mut found);
             prop_assert_eq!(expected.n_rows(), found.n_rows());
             for row in 0..expected.n_rows() {
                 prop_assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "raw of row {}, {:?}", row, isa);
@@ -200,7 +206,7 @@ fn forests_of_every_layout_are_scored_alike() {
         let (forest, features) = complete(n_features, splits, trees, n_classes, n_rows);
         reference::score(&forest, &features, &mut expected);
         for isa in Isa::all() {
-            let engine = Engine::with(&forest, Ways::All, isa);
+            let engine = Engine::with(&forest, Plan::usual(isa));
             for batch in [n_rows, 1, 5, 12, 13, 63, 64, 65, 300, 513] {
                 for (i, rows) in features.chunks(batch * n_features).enumerate() {
                     engine.score(rows, &mut found);
@@ -226,12 +232,12 @@ fn rows_that_repeat_are_scored_as_others() {
             // Each row some rows later again, in another order.
             let drawn = (0..9_500).flat_map(|row| &features[row * 7 % n_distinct * 5..][..5]);
             let rows: Vec<f64> = drawn.copied().collect();
-            for ways in [Ways::All, Ways::EveryRow] {
-                let engine = Engine::with(&forest, ways, Isa::best());
+            for finds_repeats in [true, false] {
+                let engine = Engine::with(&forest, Plan { finds_repeats, ..Plan::usual(Isa::best()) });
                 for n_rows in [9_500, 1, 4_096, 13, 4_097, 8_193] {
                     reference::score(&forest, &rows[..n_rows * 5], &mut expected);
                     engine.score(&rows[..n_rows * 5], &mut found);
-                    let what = format!("{n_rows} rows, {n_distinct} distinct, {n_classes} classes, {ways:?}");
+                    let what = format!("{n_rows} rows, {n_distinct} distinct, {n_classes} classes, {finds_repeats}");
                     for row in 0..n_rows {
                         assert_eq!(bits(expected.raw(row)), bits(found.raw(row)), "row {row} of {what}");
                     }

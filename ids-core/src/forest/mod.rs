@@ -12,7 +12,7 @@ pub mod reference;
 use serde::{Deserialize, Serialize};
 
 pub use builder::{ForestBuilder, NodeSpec, SplitRule};
-pub use engine::{Engine, Isa, Stage as EngineStage, Ways};
+pub use engine::{Engine, Isa, Plan, Stage as EngineStage};
 
 use crate::error::Error;
 
@@ -183,6 +183,9 @@ impl CategorySet {
     }
 }
 
+/// The most classes whose votes the engine keeps in registers, which it writes as a whole.
+const ROOM: usize = 16;
+
 /// Scores of a batch: one row of each per row of features.
 #[derive(Debug, Clone, Default)]
 pub struct Scores {
@@ -199,9 +202,9 @@ pub struct Scores {
 impl PartialEq for Scores {
     fn eq(&self, other: &Self) -> bool {
         self.n_classes == other.n_classes
-            && self.raw == other.raw
-            && self.probability == other.probability
             && self.prediction == other.prediction
+            && (0..self.n_rows())
+                .all(|row| self.raw(row) == other.raw(row) && self.probability(row) == other.probability(row))
     }
 }
 
@@ -232,11 +235,11 @@ impl Scores {
         if self.n_classes == 0 { 0 } else { self.prediction[row] as usize }
     }
 
-    /// Makes room for `n_rows` rows, with anything in them.
+    /// Makes room for `n_rows` rows, with anything in them, and [`ROOM`] after the last one.
     fn reset(&mut self, n_rows: usize, n_classes: usize) {
         self.n_classes = n_classes;
-        self.raw.resize(n_rows * n_classes, 0.0);
-        self.probability.resize(n_rows * n_classes, 0.0);
+        self.raw.resize(n_rows * n_classes + ROOM, 0.0);
+        self.probability.resize(n_rows * n_classes + ROOM, 0.0);
         self.prediction.resize(n_rows, 0.0);
     }
 }

@@ -206,26 +206,23 @@ impl Crown {
 fn numbers(mut bits: [[u64; REGISTER]; 8]) -> [u8; STEP] {
     // A matrix of 8 by 8 bytes is transposed, and then eight of 8 by 8 bits, by halves, quarters and eighths (Warren,
     // Hacker's Delight, 7-3), in every word of a register at once.
-    for (distance, shift, low) in
-        [(4, 32, u64::MAX / 0x1_0000_0001), (2, 16, u64::MAX / 0x1_0001), (1, 8, u64::MAX / 0x101)]
-    {
+    let bytes = [(4, 32, 0x0000_0000_ffff_ffff), (2, 16, 0x0000_ffff_0000_ffff), (1, 8, 0x00ff_00ff_00ff_00ff)];
+    for (distance, shift, low) in bytes {
         for i in (0..8).filter(|i| i & distance == 0) {
-            for word in 0..REGISTER {
-                let (one, other) = (bits[i][word], bits[i + distance][word]);
-                bits[i][word] = one & low | (other & low) << shift;
-                bits[i + distance][word] = one >> shift & low | other & !low;
-            }
+            let (one, other) = (bits[i], bits[i + distance]);
+            bits[i] = std::array::from_fn(|word| one[word] & low | (other[word] & low) << shift);
+            bits[i + distance] = std::array::from_fn(|word| one[word] >> shift & low | other[word] & !low);
         }
     }
     let mut numbers = [0; STEP];
-    for (i, eights) in bits.iter_mut().enumerate() {
+    for (i, mut eights) in bits.into_iter().enumerate() {
         for (shift, mask) in [(7, 0x00aa_00aa_00aa_00aa), (14, 0x0000_cccc_0000_cccc), (28, 0x0000_0000_f0f0_f0f0)] {
-            for eight in eights.iter_mut() {
-                let swapped = (*eight ^ *eight >> shift) & mask;
-                *eight ^= swapped ^ swapped << shift;
-            }
+            eights = eights.map(|eight| {
+                let swapped = (eight ^ eight >> shift) & mask;
+                eight ^ swapped ^ swapped << shift
+            });
         }
-        for (word, eight) in eights.iter().enumerate() {
+        for (word, eight) in eights.into_iter().enumerate() {
             numbers.as_chunks_mut::<8>().0[8 * word + i] = eight.to_le_bytes();
         }
     }

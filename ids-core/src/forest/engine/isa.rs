@@ -5,6 +5,8 @@
 //! inlined into. All forms do the same arithmetic in the same order, so they give the same bits: Rust contracts nothing into
 //! fused operations.
 
+use std::fmt;
+
 /// What is compiled once for each [`Isa`].
 pub(super) trait Kernel {
     /// Must be `#[inline(always)]`, and so must what it calls: else it is compiled for the baseline.
@@ -26,6 +28,18 @@ enum Level {
     /// x86-64-v4: vectors of eight doubles.
     #[cfg(target_arch = "x86_64")]
     Avx512,
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            Level::Baseline => "any processor's instructions",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "AVX-512",
+        })
+    }
 }
 
 impl Isa {
@@ -79,6 +93,22 @@ impl Isa {
             Level::Avx512 => unsafe { with_avx512(kernel) },
         }
     }
+}
+
+/// Asks for as many values as there are in `values`, from where these end on, so that they are in the cache when their turn
+/// comes.
+#[inline(always)]
+#[allow(unsafe_code)]
+pub(super) fn prefetch_as_many_after(values: &[f64]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in (0..values.len()).step_by(8) {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let ahead = values.as_ptr().wrapping_add(values.len() + line);
+        // SAFETY: a hint, which reads nothing and does not fault, whatever the address.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = values;
 }
 
 #[cfg(target_arch = "x86_64")]

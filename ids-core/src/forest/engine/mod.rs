@@ -8,11 +8,13 @@
 //!
 //! Taking all rows of a tile through one tree keeps that tree in the cache. The votes of a row are added in tree order,
 //! class by class, so the sums are those of the [`reference`](super::reference) to the bit. A forest that has no ranks
-//! is walked by its [`doubles`]. Of rows that [repeat](repeats) one is scored.
+//! is walked by its [`doubles`]. Of rows that [repeat](repeats) one is scored. Where it depends on the machine which way is the
+//! fastest, a [`plan`] is made by measurement.
 
 mod crown;
 mod doubles;
 mod isa;
+mod plan;
 mod ranks;
 mod repeats;
 #[cfg(target_arch = "x86_64")]
@@ -23,6 +25,7 @@ mod walk;
 use crown::Crown;
 use doubles::Doubles;
 pub use isa::Isa;
+pub use plan::Plan;
 use ranks::Ranks;
 use repeats::Repeats;
 use votes::Votes;
@@ -36,15 +39,13 @@ pub struct Engine {
     forest: Forest,
     finder: Finder,
     votes: Votes,
-    isa: Isa,
-    /// Whether equal rows are looked for.
-    finds_repeats: bool,
+    plan: Plan,
 }
 
 /// How the leaves of a row are found.
 #[derive(Debug, Clone)]
 enum Finder {
-    Ranked(Ranked),
+    Ranked(Box<Ranked>),
     Doubles(Doubles),
 }
 
@@ -58,17 +59,6 @@ struct Ranked {
     tile_rows: usize,
 }
 
-/// Which ways of scoring there are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[doc(hidden)] // public for the tests that compare all ways
-pub enum Ways {
-    All,
-    /// Rows that repeat are scored again.
-    EveryRow,
-    /// No ranks either.
-    Doubles,
-}
-
 /// What is done with a tile, one after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[doc(hidden)] // public for the benches that time each alone
@@ -79,13 +69,6 @@ pub enum Stage {
     Walk,
     Votes,
 }
-
-/// So few rows are walked one by one, several trees side by side: sixteen side by side take as long as 10 to 20 one by one,
-/// whether all are there or not.
-const FEW_ROWS: usize = 12;
-
-/// So many rows are worth the work on a whole crown.
-const CROWNED_ROWS: usize = 64;
 
 /// A forest of so many bytes is fetched from afar for each tile, which should have many rows then.
 const SMALL_FOREST: usize = 512 << 10;
@@ -124,18 +107,27 @@ struct Leaves {
 }
 
 impl Engine {
-    /// Compiles `forest`.
+    /// Compiles `forest`, and times a few rows to find out how its rows are scored the fastest here.
     pub fn new(forest: &Forest) -> Self {
-        Self::with(forest, Ways::All, Isa::best())
+        let mut engine = Self::with(forest, Plan::usual(Isa::best()));
+        engine.plan = Plan::measured(&engine);
+        engine
     }
 
+    /// Compiles `forest` to be scored by `plan`.
     #[doc(hidden)]
-    pub fn with(forest: &Forest, ways: Ways, isa: Isa) -> Self {
+    pub fn with(forest: &Forest, plan: Plan) -> Self {
         let finder = match Ranked::of(forest) {
-            Some(ranked) if ways != Ways::Doubles => Finder::Ranked(ranked),
+            Some(ranked) if plan.by_ranks => Finder::Ranked(Box::new(ranked)),
             _ => Finder::Doubles(Doubles::of(forest)),
         };
-        Self { forest: forest.clone(), finder, votes: Votes::of(forest), isa, finds_repeats: ways == Ways::All }
+        Self { forest: forest.clone(), finder, votes: Votes::of(forest), plan }
+    }
+
+    /// Which ways it takes.
+    #[doc(hidden)]
+    pub fn plan(&self) -> Plan {
+        self.plan
     }
 
     /// The forest that was compiled.
@@ -148,11 +140,16 @@ impl Engine {
     /// # Panics
     /// Where the length of `features` is no multiple of `n_features`.
     pub fn score(&self, features: &[f64], scores: &mut Scores) {
+        self.score_by(self.plan, features, scores);
+    }
+
+    /// Scores rows by a plan that may differ in all but whether there are ranks.
+    fn score_by(&self, plan: Plan, features: &[f64], scores: &mut Scores) {
         let n_features = self.forest.n_features;
         assert_eq!(features.len() % n_features, 0, "rows of {n_features} features");
         let n_rows = features.len() / n_features;
         scores.reset(n_rows, self.forest.n_classes());
-        self.isa.run(Scoring { engine: self, features, scores, only: None });
+        plan.isa.run(Scoring { engine: self, plan, features, scores, only: None });
     }
 
     /// Does one stage again, of rows that [`Engine::score`] has just scored: what was there before it and comes of it is
@@ -160,8 +157,9 @@ impl Engine {
     #[doc(hidden)]
     pub fn score_again(&self, features: &[f64], scores: &mut Scores, stage: Stage) {
         assert_eq!(features.len(), scores.n_rows() * self.forest.n_features, "other rows than those that were scored");
-        assert!((FEW_ROWS + 1..=self.tile_rows()).contains(&scores.n_rows()), "no tile, or more rows than one has");
-        self.isa.run(Scoring { engine: self, features, scores, only: Some(stage) });
+        let a_tile = self.plan.most_one_by_one + 1..=self.tile_rows();
+        assert!(a_tile.contains(&scores.n_rows()), "no tile, or more rows than one has");
+        self.plan.isa.run(Scoring { engine: self, plan: self.plan, features, scores, only: Some(stage) });
     }
 
     /// What it does with a tile.
@@ -172,8 +170,13 @@ impl Engine {
             Finder::Ranked(_) => &[Stage::Ranks, Stage::Crown, Stage::Walk],
             Finder::Doubles(_) => &[Stage::Walk],
         };
-        let first = self.finds_repeats.then_some(Stage::Repeats);
+        let first = self.plan.finds_repeats.then_some(Stage::Repeats);
         first.into_iter().chain(find.iter().copied()).chain([Stage::Votes]).collect()
+    }
+
+    /// Whether rows may start with a crown.
+    fn has_crown(&self) -> bool {
+        matches!(self.finder, Finder::Ranked(_))
     }
 
     /// So many rows are scored together.
@@ -208,7 +211,7 @@ impl Engine {
 
     /// Scores rows, of those that repeat one.
     #[inline(always)]
-    fn score_distinct(&self, features: &[f64], work: &mut Work, scores: &mut Scores, only: Option<Stage>) {
+    fn score_distinct(&self, plan: Plan, features: &[f64], work: &mut Work, scores: &mut Scores, only: Option<Stage>) {
         let (n_features, n_classes) = (self.forest.n_features, self.forest.n_classes());
         let mut repeats = std::mem::take(&mut work.repeats);
         for (window, rows) in features.chunks(repeats::WINDOW * n_features).enumerate() {
@@ -217,10 +220,10 @@ impl Engine {
                 repeats.find(rows, n_features);
             }
             let Some(distinct) = repeats.distinct() else {
-                self.score_tiles(rows, work, scores, start, only);
+                self.score_tiles(plan, rows, work, scores, start, only);
                 continue;
             };
-            self.score_tiles(distinct, work, scores, start, only);
+            self.score_tiles(plan, distinct, work, scores, start, only);
             if is_due(Stage::Votes, only) {
                 repeats.spread(&mut scores.raw[start * n_classes..], n_classes);
                 repeats.spread(&mut scores.probability[start * n_classes..], n_classes);
@@ -232,14 +235,22 @@ impl Engine {
 
     /// Scores rows tile by tile; their scores go to `to` and the rows after it.
     #[inline(always)]
-    fn score_tiles(&self, features: &[f64], work: &mut Work, scores: &mut Scores, to: usize, only: Option<Stage>) {
+    fn score_tiles(
+        &self,
+        plan: Plan,
+        features: &[f64],
+        work: &mut Work,
+        scores: &mut Scores,
+        to: usize,
+        only: Option<Stage>,
+    ) {
         let Work { tile, leaves, numbers, .. } = work;
         let n_features = self.forest.n_features;
         let tile_rows = self.tile_rows().min((features.len() / n_features).next_multiple_of(crown::STEP));
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {
-                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only, self.isa),
+                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only, plan),
                 Finder::Doubles(doubles) if is_due(Stage::Walk, only) => doubles.find(rows, leaves),
                 Finder::Doubles(_) => {}
             }
@@ -303,6 +314,7 @@ impl Engine {
 /// A call of [`Engine::score`].
 struct Scoring<'a> {
     engine: &'a Engine,
+    plan: Plan,
     features: &'a [f64],
     scores: &'a mut Scores,
     /// Nothing but that stage.
@@ -318,14 +330,14 @@ fn is_due(stage: Stage, only: Option<Stage>) -> bool {
 impl isa::Kernel for Scoring<'_> {
     #[inline(always)]
     fn run(self) {
-        let Self { engine, features, scores, only } = self;
+        let Self { engine, plan, features, scores, only } = self;
         let mut work = std::mem::take(&mut scores.work);
-        if scores.n_rows() <= FEW_ROWS {
+        if scores.n_rows() <= plan.most_one_by_one {
             engine.score_rows(features, &mut work, scores);
-        } else if engine.finds_repeats {
-            engine.score_distinct(features, &mut work, scores, only);
+        } else if plan.finds_repeats {
+            engine.score_distinct(plan, features, &mut work, scores, only);
         } else {
-            engine.score_tiles(features, &mut work, scores, 0, only);
+            engine.score_tiles(plan, features, &mut work, scores, 0, only);
         }
         scores.work = work;
     }
@@ -367,7 +379,7 @@ impl Ranked {
         tile: &mut Tile,
         leaves: &mut Leaves,
         only: Option<Stage>,
-        isa: Isa,
+        plan: Plan,
     ) {
         let (n_rows, n_trees, width) = (rows.len() / n_features, leaves.n_trees(), self.ranks.width());
         let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
@@ -376,12 +388,13 @@ impl Ranked {
         let mut n_crowned = 0;
         for (block, rows) in rows.chunks(crown::ROWS * n_features).enumerate() {
             let start = block * crown::ROWS;
-            let is_crowned = rows.len() / n_features >= CROWNED_ROWS;
+            let is_crowned = rows.len() / n_features >= plan.fewest_crowned;
             let ranked_rows = if is_due(Stage::Ranks, only) { rows } else { &[] };
             for (i, rows) in ranked_rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
+                isa::prefetch_as_many_after(rows);
                 let from = (i * ranks::RANKED_ROWS).min(tile.columns.len());
                 let columns = &mut tile.columns[from..];
-                self.ranks.fill_columns(rows, STRIDE, columns, isa);
+                self.ranks.fill_columns(rows, STRIDE, columns, plan.isa);
                 if !is_crowned || !self.crown_is_all {
                     let cells = &mut tile.cells[(start + i * ranks::RANKED_ROWS) * width..];
                     self.ranks.fill_rows(rows, STRIDE, columns, cells);

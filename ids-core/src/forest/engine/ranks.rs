@@ -31,6 +31,9 @@ const MOST_COUNTED: usize = 64;
 /// the counts stay in registers.
 const COUNTED_ROWS: usize = 32;
 
+/// Thresholds that are counted together for one row.
+const EIGHT: usize = 8;
+
 /// Up to so many thresholds are counted even where a search takes a few permutations.
 #[cfg(target_arch = "x86_64")]
 const FEW_THRESHOLDS: usize = 3;
@@ -49,6 +52,7 @@ const MOST_TABLE: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Ranks {
     n_features: usize,
+    /// Of all features, each padded by at least one NaN, which is at least nothing, to whole [`EIGHT`]s.
     thresholds: Vec<f64>,
     numeric: Vec<Numeric>,
     categorical: Vec<Categorical>,
@@ -59,7 +63,7 @@ pub(super) struct Ranks {
 #[derive(Debug, Clone)]
 struct Numeric {
     feature: usize,
-    /// Its distinct thresholds, ascending. After them comes NaN.
+    /// Its distinct thresholds, ascending.
     thresholds: Range<usize>,
     #[cfg(target_arch = "x86_64")]
     heap: Heap,
@@ -114,7 +118,8 @@ impl Ranks {
                 heap: Heap::of(&thresholds),
             });
             ranks.thresholds.append(&mut thresholds);
-            ranks.thresholds.push(f64::NAN);
+            let padded = (ranks.thresholds.len() + 1).next_multiple_of(EIGHT);
+            ranks.thresholds.resize(padded, f64::NAN);
         }
         ranks.n_columns = ranks.numeric.len();
         let mut n_table = 0;
@@ -178,13 +183,31 @@ impl Ranks {
     #[inline(always)]
     pub(super) fn fill_row(&self, row: &[f64], cells: &mut [u8]) {
         for (numeric, cell) in self.numeric.iter().zip(cells.iter_mut()) {
-            *cell = rank(row[numeric.feature], &self.thresholds[numeric.thresholds.clone()]);
+            *cell = self.rank(numeric, row[numeric.feature]);
         }
         for categorical in &self.categorical {
             let answers = categorical.answers_to(categorical.code(row[categorical.feature]));
             cells[categorical.first_column..][..answers.len()].copy_from_slice(answers);
         }
         cells[self.n_columns - 1] = 1;
+    }
+
+    /// How many of a feature's thresholds are not at least `x`.
+    #[inline(always)]
+    #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN is at most nothing
+    fn rank(&self, numeric: &Numeric, x: f64) -> u8 {
+        let Range { start, end } = numeric.thresholds;
+        let n_thresholds = end - start;
+        if n_thresholds > MOST_COUNTED {
+            return self.thresholds[start..end].partition_point(|threshold| !(x <= *threshold)) as u8;
+        }
+        let mut counts = [0_u64; EIGHT];
+        for eight in self.thresholds[start..].as_chunks::<EIGHT>().0.iter().take(n_thresholds.div_ceil(EIGHT)) {
+            for (count, threshold) in counts.iter_mut().zip(eight) {
+                *count += u64::from(x <= *threshold);
+            }
+        }
+        (n_thresholds - counts.iter().sum::<u64>() as usize) as u8
     }
 
     /// The numeric columns of up to [`RANKED_ROWS`] rows: row `r` of column `c` goes to `ranks[c * stride + r]`. Rows beyond
@@ -207,7 +230,7 @@ impl Ranks {
             }
             if thresholds.len() > MOST_COUNTED {
                 for (cell, x) in ranks.iter_mut().zip(xs) {
-                    *cell = rank(x, thresholds);
+                    *cell = self.rank(numeric, x);
                 }
                 continue;
             }
@@ -243,18 +266,6 @@ impl Ranks {
             cells[self.n_columns - 1] = 1;
         }
     }
-}
-
-/// How many of `thresholds`, ascending, are not at least `x`.
-#[inline(always)]
-#[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN is at most nothing
-fn rank(x: f64, thresholds: &[f64]) -> u8 {
-    if thresholds.len() <= MOST_COUNTED {
-        // Several thresholds by one vector instruction.
-        let at_least: u64 = thresholds.iter().map(|threshold| u64::from(x <= *threshold)).sum();
-        return (thresholds.len() - at_least as usize) as u8;
-    }
-    thresholds.partition_point(|threshold| !(x <= *threshold)) as u8
 }
 
 impl Categorical {

@@ -91,7 +91,7 @@ fn equal(one: &[f64], other: &[f64]) -> bool {
 
 /// Multiplications whose halves are folded, as wyhash does: numbers differ in their high bits, which must reach the low ones.
 #[inline(always)]
-fn hash(row: &[f64]) -> u64 {
+pub(super) fn hash(row: &[f64]) -> u64 {
     // Bits of pi (as Blowfish takes them): numbers that nobody chose.
     let mut lanes = [0x243f_6a88_85a3_08d3, 0x1319_8a2e_0370_7344];
     let (fours, rest) = row.as_chunks::<4>();

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::forest::{Forest, Scores, Task};
+use crate::forest::{Forest, ROOM, Scores, Task};
 
 /// The leaves' value vectors.
 #[derive(Debug, Clone)]
@@ -13,14 +13,11 @@ pub(super) struct Votes {
     start: usize,
     padded_width: usize,
     /// The class thresholds, so many that they have a place in every register.
-    thresholds: Option<[f64; MOST_PADDED]>,
+    thresholds: Option<[f64; ROOM]>,
 }
 
 /// Bytes of a cache line, and of the widest register.
 const LINE: usize = 64;
-
-/// The most classes whose sums stay in registers.
-const MOST_PADDED: usize = 16;
 
 impl Votes {
     pub(super) fn of(forest: &Forest) -> Self {
@@ -94,7 +91,7 @@ impl Votes {
             }
         }
         for (i, sums) in sums.iter().enumerate() {
-            put(sums, n_classes, &mut raw[i * n_classes..]);
+            put(sums, &mut raw[i * n_classes..]);
         }
     }
 
@@ -117,14 +114,12 @@ impl Votes {
         let Task::Classification { n_classes: n, by_probability, .. } = forest.task else { return };
         for row in rows {
             let raw = &scores.raw[row * n..];
-            let votes: [f64; N] = match raw.first_chunk::<N>() {
-                Some(all) => std::array::from_fn(|class| if class < n { all[class] } else { 0.0 }),
-                None => std::array::from_fn(|class| if class < n { raw[class] } else { 0.0 }),
-            };
+            let raw: &[f64; N] = raw.first_chunk().expect("room after the last row");
+            let votes: [f64; N] = std::array::from_fn(|class| if class < n { raw[class] } else { 0.0 });
             // The zeros after the last class change no sum.
             let sum = votes.iter().fold(0.0, |sum, vote| sum + vote);
             let probabilities = votes.map(|vote| vote / sum);
-            put(&probabilities, n, &mut scores.probability[row * n..]);
+            put(&probabilities, &mut scores.probability[row * n..]);
             let class = match &self.thresholds {
                 None if by_probability => first_largest(&probabilities, n),
                 None => first_largest(&votes, n),
@@ -135,20 +130,10 @@ impl Votes {
     }
 }
 
-/// Writes the first `n` values, and the others too where there are more rows: they are written later.
+/// Writes all of a register, of which the places after the last class belong to the next row, or to none.
 #[inline(always)]
-fn put<const N: usize>(values: &[f64; N], n: usize, to: &mut [f64]) {
-    match to.first_chunk_mut() {
-        Some(all) => *all = *values,
-        None => put_last(&values[..n], to),
-    }
-}
-
-/// Apart, so that the others are no copies of a length that is not known.
-#[cold]
-#[inline(never)]
-fn put_last(values: &[f64], to: &mut [f64]) {
-    to[..values.len()].copy_from_slice(values);
+fn put<const N: usize>(values: &[f64; N], to: &mut [f64]) {
+    to[..N].copy_from_slice(values);
 }
 
 /// Position of the first of the largest of the first `n` values; 0 where there is none but NaN.

@@ -12,7 +12,7 @@ use crate::forest::{Forest, Node};
 pub(super) const LANES: usize = 16;
 
 /// Trees that one row walks side by side: fewer, since what does not fill them walks for nothing.
-const TREES: usize = 8;
+const TREES: usize = 10;
 
 /// Bits for the column where few are needed. The rank takes eight more, and the pair of children the rest.
 const NARROW: u32 = 8;
@@ -28,6 +28,7 @@ pub(super) struct Walk {
     /// Per node: the value vector of a leaf.
     vectors: Vec<u32>,
     trees: Vec<Tree>,
+    groups: Vec<Group>,
     column_bits: u32,
     /// Bytes of a row's columns.
     width: usize,
@@ -36,6 +37,15 @@ pub(super) struct Walk {
 #[derive(Debug, Clone)]
 struct Tree {
     slots: Range<usize>,
+    depth: usize,
+}
+
+/// Trees that one row walks side by side.
+#[derive(Debug, Clone)]
+struct Group {
+    /// The first slot of each. A lane without a tree walks the first again.
+    starts: [u32; TREES],
+    /// That of the deepest.
     depth: usize,
 }
 
@@ -52,7 +62,8 @@ impl Walk {
     pub(super) fn of(forest: &Forest, ranks: &Ranks) -> Option<Self> {
         let width = ranks.width();
         let column_bits = if width <= 1 << NARROW { NARROW } else { WIDE };
-        let mut walk = Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), column_bits, width };
+        let mut walk =
+            Self { slots: Vec::new(), vectors: Vec::new(), trees: Vec::new(), groups: Vec::new(), column_bits, width };
         for tree in 0..forest.n_trees() {
             let start = walk.slots.len();
             // The forest's nodes by slot, level by level, so that the first levels share few cache lines. Beside the
@@ -79,6 +90,11 @@ impl Walk {
                 slot += 1;
             }
             walk.trees.push(Tree { slots: start..walk.slots.len(), depth: forest.depth_of(tree) });
+        }
+        for trees in walk.trees.chunks(TREES) {
+            let start_of = |lane: usize| trees.get(lane).unwrap_or(&trees[0]).slots.start as u32;
+            let depth = trees.iter().map(|tree| tree.depth).max().unwrap_or(0);
+            walk.groups.push(Group { starts: std::array::from_fn(start_of), depth });
         }
         Some(walk)
     }
@@ -152,14 +168,9 @@ impl Walk {
     #[inline(always)]
     fn row_of<const BITS: u32, const WIDTH: usize>(&self, cells: &[u8], vectors: &mut [u32]) {
         let [cells] = cells.as_chunks::<WIDTH>().0 else { return };
-        for (trees, vectors) in self.trees.chunks(TREES).zip(vectors.chunks_mut(TREES)) {
-            // A lane without a tree walks the first again.
-            let mut starts = [trees[0].slots.start as u32; TREES];
-            for (start, tree) in starts.iter_mut().zip(trees) {
-                *start = tree.slots.start as u32;
-            }
-            let mut at = starts;
-            for _ in 0..trees.iter().map(|tree| tree.depth).max().unwrap_or(0) {
+        for (Group { starts, depth }, vectors) in self.groups.iter().zip(vectors.chunks_mut(TREES)) {
+            let mut at = *starts;
+            for _ in 0..*depth {
                 for lane in 0..TREES {
                     at[lane] = starts[lane] + step::<BITS, WIDTH>(self.slots[at[lane] as usize], cells);
                 }
