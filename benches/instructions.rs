@@ -69,7 +69,7 @@ fn pipeline() -> usize {
 
 fn forest(name: &str, n_rows: usize) -> usize {
     let subject = Subject::all().into_iter().find(|subject| subject.name == name).expect("a forest that is there");
-    let (engine, rows) = (subject.engine(), subject.some(BATCH));
+    let (engine, rows) = (subject.usual_engine(), subject.some(BATCH));
     let mut scores = Scores::default();
     twice(|| rows.chunks(n_rows * subject.forest.n_features()).for_each(|rows| engine.score(rows, &mut scores)));
     BATCH

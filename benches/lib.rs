@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ids_core::decode::{JsonDecoder, Read};
-use ids_core::forest::{Engine, Forest, reference};
+use ids_core::forest::{Engine, Forest, Isa, Plan, reference};
 use ids_core::import::spark;
 use ids_core::{FlowReader, FlowRecords, Model, Scores};
 
@@ -108,7 +108,19 @@ impl Subject {
     /// # Panics
     /// Where it does not.
     pub fn engine(&self) -> Engine {
-        let engine = Engine::new(&self.forest);
+        self.checked(Engine::new(&self.forest))
+    }
+
+    /// The forest compiled for the usual plan of this processor, whatever it takes: to count instructions, which must not
+    /// depend on a clock.
+    ///
+    /// # Panics
+    /// As [`Subject::engine`].
+    pub fn usual_engine(&self) -> Engine {
+        self.checked(Engine::with(&self.forest, Plan::usual(Isa::best())))
+    }
+
+    fn checked(&self, engine: Engine) -> Engine {
         let rows = self.first(BATCH);
         let (mut expected, mut found) = (Scores::default(), Scores::default());
         reference::score(&self.forest, rows, &mut expected);

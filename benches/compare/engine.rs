@@ -76,10 +76,10 @@ fn score(forest: &Path, rows: &str, finds_repeats: bool) -> Outcome<()> {
     let start = Instant::now();
     let mut engine = Engine::new(&forest);
     let compile = start.elapsed();
-    let plan = engine.plan();
     if !finds_repeats {
-        engine = Engine::with(&forest, Plan { finds_repeats, ..plan });
+        engine = Engine::with(&forest, Plan { finds_repeats, ..engine.plan() });
     }
+    let plan = engine.plan();
     drop(forest);
 
     let width = engine.forest().n_features();

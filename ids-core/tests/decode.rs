@@ -70,6 +70,15 @@ fn file() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
+/// Its first row is no header, also where it comes again.
+#[test]
+fn a_file_of_a_layout_starts_with_a_row() {
+    let row = ["0"; 49].join(",");
+    for file in [row.clone(), format!("{row}\n{row}\n0,tcp\n{row}"), format!("{row},\n"), format!("\n{row}\r\n,\n")] {
+        check_csv(&Arc::new(Schema::unsw_nb15()), file.as_bytes());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
 

@@ -183,7 +183,8 @@ impl CategorySet {
     }
 }
 
-/// The most classes whose votes the engine keeps in registers, which it writes as a whole.
+/// The most classes whose votes the engine keeps in registers. These are written as a whole, also for the last row, behind which
+/// there is as much room.
 const ROOM: usize = 16;
 
 /// Scores of a batch: one row of each per row of features.
@@ -241,6 +242,12 @@ impl Scores {
         self.raw.resize(n_rows * n_classes + ROOM, 0.0);
         self.probability.resize(n_rows * n_classes + ROOM, 0.0);
         self.prediction.resize(n_rows, 0.0);
+        if cfg!(debug_assertions) {
+            // What is not written is seen.
+            for values in [&mut self.raw, &mut self.probability, &mut self.prediction] {
+                values.fill(f64::NAN);
+            }
+        }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) const STEP: usize = 64 * REGISTER;
 
 /// Levels, at most: the node where a row comes out is a byte, and each level doubles the work.
 const MOST_LEVELS: usize = 6;
+/// Levels that a byte has room for.
+const LEVELS_OF_A_BYTE: usize = u8::BITS as usize;
 /// Nodes below the last level.
 pub(super) const ENDS: usize = 1 << MOST_LEVELS;
 
@@ -180,21 +182,23 @@ impl Crown {
         for (part, outs) in outs.as_chunks_mut::<STEP>().0.iter_mut().enumerate() {
             let answer = |ask: u32| answers.bits[ask as usize].as_chunks::<REGISTER>().0[part];
             // The last level first, as the number of an end has it from the lowest bit on.
-            let mut taken = [[0; REGISTER]; 8];
-            taken[levels.saturating_sub(1)] = if levels > 0 { answer(asks[0]) } else { [0; REGISTER] };
+            let mut taken = [[0; REGISTER]; LEVELS_OF_A_BYTE];
+            let place = |level: usize| levels - 1 - level;
+            if levels > 0 {
+                taken[place(0)] = answer(asks[0]);
+            }
             for level in 1..levels {
-                let above = |level: usize| taken[levels - level];
                 let mut choice = [[0; REGISTER]; ENDS / 4];
                 let nodes = &asks[(1 << level) - 1..][..1 << level];
                 for (choice, pair) in choice.iter_mut().zip(nodes.as_chunks::<2>().0) {
-                    *choice = choose(above(level), answer(pair[0]), answer(pair[1]));
+                    *choice = choose(taken[place(level - 1)], answer(pair[0]), answer(pair[1]));
                 }
-                for level in (1..level).rev() {
-                    for i in 0..1 << (level - 1) {
-                        choice[i] = choose(above(level), choice[2 * i], choice[2 * i + 1]);
+                for higher in (0..level - 1).rev() {
+                    for i in 0..1 << higher {
+                        choice[i] = choose(taken[place(higher)], choice[2 * i], choice[2 * i + 1]);
                     }
                 }
-                taken[levels - 1 - level] = choice[0];
+                taken[place(level)] = choice[0];
             }
             *outs = numbers(taken);
         }
@@ -203,7 +207,7 @@ impl Crown {
 
 /// The number of each row, from its bits: bit `r % 64` of word `r / 64` of `bits[i]` is bit `i` of the number of row `r`.
 #[inline(always)]
-fn numbers(mut bits: [[u64; REGISTER]; 8]) -> [u8; STEP] {
+fn numbers(mut bits: [[u64; REGISTER]; LEVELS_OF_A_BYTE]) -> [u8; STEP] {
     // A matrix of 8 by 8 bytes is transposed, and then eight of 8 by 8 bits, by halves, quarters and eighths (Warren,
     // Hacker's Delight, 7-3), in every word of a register at once.
     let bytes = [(4, 32, 0x0000_0000_ffff_ffff), (2, 16, 0x0000_ffff_0000_ffff), (1, 8, 0x00ff_00ff_00ff_00ff)];

@@ -36,7 +36,7 @@ struct Slot {
 const ON_CATEGORIES: u32 = 1 << 31;
 
 /// Rows or trees walked side by side.
-const LANES: usize = 8;
+pub(super) const LANES: usize = 8;
 
 /// Rows of a tile: so many that it pays to fetch each tree again for every tile, so few that they stay in a cache.
 pub(super) const TILE_ROWS: usize = 256;

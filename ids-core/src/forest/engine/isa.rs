@@ -1,7 +1,7 @@
 //! One program for all processors: the kernels are compiled several times, and the best form that this processor runs is
 //! chosen when a forest is compiled.
 //!
-//! There is one source: a function that is always inlined is compiled for the instructions of the function that it is
+//! There is one source, but for the [search](super::search): a function that is always inlined is compiled for the instructions of the function that it is
 //! inlined into. All forms do the same arithmetic in the same order, so they give the same bits: Rust contracts nothing into
 //! fused operations.
 
@@ -95,17 +95,15 @@ impl Isa {
     }
 }
 
-/// Asks for as many values as there are in `values`, from where these end on, so that they are in the cache when their turn
-/// comes.
+/// Asks for `values`, so that they are in the cache when their turn comes.
 #[inline(always)]
 #[allow(unsafe_code)]
-pub(super) fn prefetch_as_many_after(values: &[f64]) {
+pub(super) fn prefetch(values: &[f64]) {
     #[cfg(target_arch = "x86_64")]
-    for line in (0..values.len()).step_by(8) {
+    for line in values.chunks(8) {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let ahead = values.as_ptr().wrapping_add(values.len() + line);
-        // SAFETY: a hint, which reads nothing and does not fault, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(ahead.cast()) };
+        // SAFETY: a hint, which reads nothing, and the address is one of `values`.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = values;

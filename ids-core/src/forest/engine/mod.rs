@@ -116,11 +116,12 @@ impl Engine {
 
     /// Compiles `forest` to be scored by `plan`.
     #[doc(hidden)]
-    pub fn with(forest: &Forest, plan: Plan) -> Self {
+    pub fn with(forest: &Forest, mut plan: Plan) -> Self {
         let finder = match Ranked::of(forest) {
             Some(ranked) if plan.by_ranks => Finder::Ranked(Box::new(ranked)),
             _ => Finder::Doubles(Doubles::of(forest)),
         };
+        plan.by_ranks = matches!(finder, Finder::Ranked(_));
         Self { forest: forest.clone(), finder, votes: Votes::of(forest), plan }
     }
 
@@ -157,26 +158,32 @@ impl Engine {
     #[doc(hidden)]
     pub fn score_again(&self, features: &[f64], scores: &mut Scores, stage: Stage) {
         assert_eq!(features.len(), scores.n_rows() * self.forest.n_features, "other rows than those that were scored");
-        let a_tile = self.plan.most_one_by_one + 1..=self.tile_rows();
-        assert!(a_tile.contains(&scores.n_rows()), "no tile, or more rows than one has");
+        let n_rows = scores.n_rows();
+        assert!(n_rows > self.plan.most_one_by_one && n_rows <= self.tile_rows(), "no tile, or more rows than one has");
+        assert!(self.stages().contains(&stage), "{stage:?} is no stage of it");
         self.plan.isa.run(Scoring { engine: self, plan: self.plan, features, scores, only: Some(stage) });
     }
 
     /// What it does with a tile.
     #[doc(hidden)]
     pub fn stages(&self) -> Vec<Stage> {
+        let is_crowned = self.plan.fewest_crowned <= crown::ROWS;
         let find: &[_] = match &self.finder {
-            Finder::Ranked(ranked) if ranked.crown_is_all => &[Stage::Ranks, Stage::Crown],
-            Finder::Ranked(_) => &[Stage::Ranks, Stage::Crown, Stage::Walk],
+            Finder::Ranked(ranked) if ranked.crown_is_all && is_crowned => &[Stage::Ranks, Stage::Crown],
+            Finder::Ranked(_) if is_crowned => &[Stage::Ranks, Stage::Crown, Stage::Walk],
+            Finder::Ranked(_) => &[Stage::Ranks, Stage::Walk],
             Finder::Doubles(_) => &[Stage::Walk],
         };
         let first = self.plan.finds_repeats.then_some(Stage::Repeats);
         first.into_iter().chain(find.iter().copied()).chain([Stage::Votes]).collect()
     }
 
-    /// Whether rows may start with a crown.
-    fn has_crown(&self) -> bool {
-        matches!(self.finder, Finder::Ranked(_))
+    /// So many rows are walked side by side.
+    fn lanes(&self) -> usize {
+        match &self.finder {
+            Finder::Ranked(_) => walk::LANES,
+            Finder::Doubles(_) => doubles::LANES,
+        }
     }
 
     /// So many rows are scored together.
@@ -250,7 +257,7 @@ impl Engine {
         leaves.resize(self.forest.n_trees(), tile_rows);
         for (i, rows) in features.chunks(tile_rows * n_features).enumerate() {
             match &self.finder {
-                Finder::Ranked(ranked) => ranked.find(rows, n_features, tile, leaves, only, plan),
+                Finder::Ranked(ranked) => ranked.find(plan, rows, n_features, tile, leaves, only),
                 Finder::Doubles(doubles) if is_due(Stage::Walk, only) => doubles.find(rows, leaves),
                 Finder::Doubles(_) => {}
             }
@@ -374,24 +381,25 @@ impl Ranked {
     #[inline(always)]
     fn find(
         &self,
-        rows: &[f64],
+        plan: Plan,
+        all_rows: &[f64],
         n_features: usize,
         tile: &mut Tile,
         leaves: &mut Leaves,
         only: Option<Stage>,
-        plan: Plan,
     ) {
-        let (n_rows, n_trees, width) = (rows.len() / n_features, leaves.n_trees(), self.ranks.width());
+        let (n_rows, n_trees, width) = (all_rows.len() / n_features, leaves.n_trees(), self.ranks.width());
         let padded_rows = n_rows.next_multiple_of(ranks::RANKED_ROWS);
         tile.columns.resize(self.ranks.n_numeric() * STRIDE, 0);
         tile.cells.resize(padded_rows * width, 0);
         let mut n_crowned = 0;
-        for (block, rows) in rows.chunks(crown::ROWS * n_features).enumerate() {
+        for (block, rows) in all_rows.chunks(crown::ROWS * n_features).enumerate() {
             let start = block * crown::ROWS;
             let is_crowned = rows.len() / n_features >= plan.fewest_crowned;
             let ranked_rows = if is_due(Stage::Ranks, only) { rows } else { &[] };
             for (i, rows) in ranked_rows.chunks(ranks::RANKED_ROWS * n_features).enumerate() {
-                isa::prefetch_as_many_after(rows);
+                let next = start + (i + 1) * ranks::RANKED_ROWS;
+                self.ranks.prefetch(all_rows.get(next * n_features..).unwrap_or_default());
                 let from = (i * ranks::RANKED_ROWS).min(tile.columns.len());
                 let columns = &mut tile.columns[from..];
                 self.ranks.fill_columns(rows, STRIDE, columns, plan.isa);

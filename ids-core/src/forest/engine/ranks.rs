@@ -14,7 +14,7 @@
 
 use std::ops::Range;
 
-use super::isa::Isa;
+use super::isa::{self, Isa};
 #[cfg(target_arch = "x86_64")]
 use super::search::Heap;
 use crate::forest::{Forest, Node, Test};
@@ -23,8 +23,8 @@ use crate::forest::{Forest, Node, Test};
 /// first-level cache.
 pub(super) const RANKED_ROWS: usize = 64;
 
-/// Up to so many thresholds are counted, and more are searched: a step of a search cannot be done for several rows at
-/// once.
+/// Up to so many thresholds are counted, and more are searched: but for AVX-512, a step of a search cannot be done for several
+/// rows at once.
 const MOST_COUNTED: usize = 64;
 
 /// Rows whose counts are under way at a time: so many that what leads from a threshold to the next is done seldom, so few that
@@ -32,11 +32,10 @@ const MOST_COUNTED: usize = 64;
 const COUNTED_ROWS: usize = 32;
 
 /// Thresholds that are counted together for one row.
-const EIGHT: usize = 8;
+const THRESHOLDS_TOGETHER: usize = 8;
 
-/// Up to so many thresholds are counted even where a search takes a few permutations.
-#[cfg(target_arch = "x86_64")]
-const FEW_THRESHOLDS: usize = 3;
+/// Features of a row, up to which rows are fetched ahead: a chunk of them stays in a second-level cache.
+const WIDE_ROW: usize = 128;
 
 /// Widths of a row's columns in bytes, constants so that where a column is needs no multiplication and no check.
 pub(super) const FEW: usize = 64;
@@ -52,7 +51,7 @@ const MOST_TABLE: usize = 1 << 20;
 #[derive(Debug, Clone)]
 pub(super) struct Ranks {
     n_features: usize,
-    /// Of all features, each padded by at least one NaN, which is at least nothing, to whole [`EIGHT`]s.
+    /// Of all features, each padded by at least one NaN, which is at least nothing, to a multiple of [`THRESHOLDS_TOGETHER`].
     thresholds: Vec<f64>,
     numeric: Vec<Numeric>,
     categorical: Vec<Categorical>,
@@ -65,8 +64,9 @@ struct Numeric {
     feature: usize,
     /// Its distinct thresholds, ascending.
     thresholds: Range<usize>,
+    /// The same, where they are enough to be searched with AVX-512.
     #[cfg(target_arch = "x86_64")]
-    heap: Heap,
+    heap: Option<Heap>,
 }
 
 /// A feature that is looked up in category sets.
@@ -118,7 +118,7 @@ impl Ranks {
                 heap: Heap::of(&thresholds),
             });
             ranks.thresholds.append(&mut thresholds);
-            let padded = (ranks.thresholds.len() + 1).next_multiple_of(EIGHT);
+            let padded = (ranks.thresholds.len() + 1).next_multiple_of(THRESHOLDS_TOGETHER);
             ranks.thresholds.resize(padded, f64::NAN);
         }
         ranks.n_columns = ranks.numeric.len();
@@ -201,8 +201,13 @@ impl Ranks {
         if n_thresholds > MOST_COUNTED {
             return self.thresholds[start..end].partition_point(|threshold| !(x <= *threshold)) as u8;
         }
-        let mut counts = [0_u64; EIGHT];
-        for eight in self.thresholds[start..].as_chunks::<EIGHT>().0.iter().take(n_thresholds.div_ceil(EIGHT)) {
+        let mut counts = [0_u64; THRESHOLDS_TOGETHER];
+        for eight in self.thresholds[start..]
+            .as_chunks::<THRESHOLDS_TOGETHER>()
+            .0
+            .iter()
+            .take(n_thresholds.div_ceil(THRESHOLDS_TOGETHER))
+        {
             for (count, threshold) in counts.iter_mut().zip(eight) {
                 *count += u64::from(x <= *threshold);
             }
@@ -210,10 +215,21 @@ impl Ranks {
         (n_thresholds - counts.iter().sum::<u64>() as usize) as u8
     }
 
+    /// Asks for the rows that are ranked next, the first ones of `rows`, so that they are in the cache by then.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, rows: &[f64]) {
+        // Of wide rows a forest asks for little, and they would drive out what is needed now.
+        if self.n_features <= WIDE_ROW {
+            isa::prefetch(&rows[..rows.len().min(RANKED_ROWS * self.n_features)]);
+        }
+    }
+
     /// The numeric columns of up to [`RANKED_ROWS`] rows: row `r` of column `c` goes to `ranks[c * stride + r]`. Rows beyond
     /// are filled with anything.
     #[inline(always)]
     pub(super) fn fill_columns(&self, rows: &[f64], stride: usize, ranks: &mut [u8], isa: Isa) {
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = isa;
         let mut xs = [0.0; RANKED_ROWS];
         for (numeric, ranks) in self.numeric.iter().zip(ranks.chunks_mut(stride)) {
             for (x, row) in xs.iter_mut().zip(rows.chunks_exact(self.n_features)) {
@@ -222,9 +238,9 @@ impl Ranks {
             let thresholds = &self.thresholds[numeric.thresholds.clone()];
             #[cfg(target_arch = "x86_64")]
             #[allow(unsafe_code)]
-            if thresholds.len() > FEW_THRESHOLDS && isa.has_avx512() {
-                // SAFETY: the processor has what is asked for.
-                let found = unsafe { numeric.heap.ranks(&xs) };
+            if let Some(heap) = numeric.heap.as_ref().filter(|_| isa.has_avx512()) {
+                // SAFETY: an `Isa` of AVX-512 comes from `Isa::all`, which has asked the processor.
+                let found = unsafe { heap.ranks(&xs) };
                 ranks[..RANKED_ROWS].copy_from_slice(&found);
                 continue;
             }

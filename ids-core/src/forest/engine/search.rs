@@ -9,37 +9,41 @@ use std::arch::x86_64::*;
 
 use super::ranks::RANKED_ROWS;
 
-/// The thresholds of a feature, up to 255.
+/// Fewer thresholds are counted in less time.
+const FEWEST_LEVELS: u32 = 3;
+
+/// The thresholds of a feature, 4 to 255.
 #[derive(Debug, Clone)]
 pub(super) struct Heap {
-    /// Node 1 is the root; the first level that has more than eight nodes starts at a multiple of eight.
+    /// Node 1 is the root, and level `l` starts at `2^l`. `[2^n_levels]`.
     nodes: Vec<f64>,
     n_levels: u32,
     n_thresholds: u64,
 }
 
 impl Heap {
-    /// Of distinct thresholds, ascending.
-    pub(super) fn of(thresholds: &[f64]) -> Self {
-        // Values that are at most nothing come to a rank beyond the last one, and are brought back to it.
+    /// Of distinct thresholds, ascending; `None` where they are too few.
+    pub(super) fn of(thresholds: &[f64]) -> Option<Self> {
         let n_levels = usize::BITS - thresholds.len().leading_zeros();
-        let mut nodes = vec![f64::INFINITY; (1 << n_levels).max(8)];
+        if n_levels < FEWEST_LEVELS {
+            return None;
+        }
+        // A value that is at most nothing comes to a rank beyond the last one, and is brought back to it.
+        let mut nodes = vec![f64::INFINITY; 1 << n_levels];
         for level in 0..n_levels {
             for i in 0..1 << level {
                 let position = ((2 * i + 1) << (n_levels - 1 - level)) - 1;
                 nodes[(1 << level) + i] = thresholds.get(position).copied().unwrap_or(f64::INFINITY);
             }
         }
-        Self { nodes, n_levels, n_thresholds: thresholds.len() as u64 }
+        Some(Self { nodes, n_levels, n_thresholds: thresholds.len() as u64 })
     }
 
     /// The ranks of values.
     #[target_feature(enable = "avx512f")]
     pub(super) fn ranks(&self, xs: &[f64; RANKED_ROWS]) -> [u8; RANKED_ROWS] {
         match self.n_levels {
-            0 | 1 => self.search::<1>(xs),
-            2 => self.search::<2>(xs),
-            3 => self.search::<3>(xs),
+            FEWEST_LEVELS => self.search::<FEWEST_LEVELS>(xs),
             4 => self.search::<4>(xs),
             5 => self.search::<5>(xs),
             6 => self.search::<6>(xs),
@@ -51,8 +55,9 @@ impl Heap {
     #[target_feature(enable = "avx512f")]
     #[inline]
     fn search<const LEVELS: u32>(&self, xs: &[f64; RANKED_ROWS]) -> [u8; RANKED_ROWS] {
-        debug_assert!(LEVELS == self.n_levels && self.nodes.len() == (1 << LEVELS).max(8));
+        assert_eq!(self.nodes.len(), 1 << LEVELS);
         let (tables, _) = self.nodes.as_chunks::<8>();
+        // Levels that are not there are not asked for.
         let table = |i: usize| load(&tables[i.min(tables.len() - 1)]);
         let level_3 = table(1);
         let level_4 = [table(2), table(3)];
@@ -75,7 +80,7 @@ impl Heap {
                         let second = _mm512_permutex2var_pd(level_5[2], node, level_5[3]);
                         _mm512_mask_blend_pd(is_second_half, first, second)
                     }
-                    // SAFETY: a node of this level is below 2^(level + 1), and there are 2^LEVELS.
+                    // SAFETY: a node of this level is below 2^(level + 1), and there are 2^LEVELS, as was asserted.
                     _ => unsafe { _mm512_i64gather_pd::<8>(node, self.nodes.as_ptr()) },
                 };
                 // Not at most, which NaN is not either.
@@ -95,4 +100,43 @@ impl Heap {
 fn load(eight: &[f64; 8]) -> __m512d {
     // SAFETY: there are eight, and no alignment is asked for.
     unsafe { _mm512_loadu_pd(eight.as_ptr()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::forest::engine::isa::Isa;
+
+    /// Every number of thresholds, all of whose gaps and ends are asked for.
+    #[test]
+    fn ranks_are_numbers_of_thresholds_that_are_not_at_least() {
+        if !Isa::all().into_iter().any(Isa::has_avx512) {
+            return eprintln!("SKIPPED: no AVX-512");
+        }
+        for n in 0..=255_usize {
+            for ends in [false, true] {
+                let mut thresholds: Vec<_> = (0..n).map(|i| i as f64 - 100.0).collect();
+                if let ([first, .., last], true) = (&mut thresholds[..], ends) {
+                    (*first, *last) = (f64::NEG_INFINITY, f64::INFINITY);
+                }
+                let Some(heap) = Heap::of(&thresholds) else {
+                    assert!(n < 4);
+                    continue;
+                };
+                let steps = (0..520).map(|i| f64::from(i) / 2.0 - 102.0);
+                let xs: Vec<_> =
+                    steps.chain([f64::NAN, -f64::NAN, f64::INFINITY, f64::NEG_INFINITY, -0.0, f64::MAX]).collect();
+                for xs in xs.chunks(RANKED_ROWS) {
+                    let padded = std::array::from_fn(|i| xs.get(i).copied().unwrap_or(0.0));
+                    // SAFETY: asked for above.
+                    let found = unsafe { heap.ranks(&padded) };
+                    for (x, found) in padded.into_iter().zip(found) {
+                        #[allow(clippy::neg_cmp_op_on_partial_ord)] // NaN is at most nothing
+                        let expected = thresholds.iter().filter(|threshold| !(x <= **threshold)).count();
+                        assert_eq!(usize::from(found), expected, "{x} among {n}");
+                    }
+                }
+            }
+        }
+    }
 }

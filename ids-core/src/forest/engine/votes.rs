@@ -8,11 +8,12 @@ use crate::forest::{Forest, ROOM, Scores, Task};
 /// The leaves' value vectors.
 #[derive(Debug, Clone)]
 pub(super) struct Votes {
-    /// From `start` on, where a cache line starts: each padded with zeros to `padded_width`.
+    /// From `start` on, where a cache line starts: each padded with zeros to `padded_width`. Shared, since a copy would start
+    /// elsewhere.
     values: Arc<Vec<f64>>,
     start: usize,
     padded_width: usize,
-    /// The class thresholds, so many that they have a place in every register.
+    /// The class thresholds, with ones behind them, for as many classes as have their sums in registers.
     thresholds: Option<[f64; ROOM]>,
 }
 
@@ -26,7 +27,7 @@ impl Votes {
         let padded_width = if width == 1 { 1 } else { width.next_multiple_of(4) };
         let n_vectors = forest.values.len() / width;
         let mut values: Vec<f64> = Vec::with_capacity(n_vectors * padded_width + LINE / size_of::<f64>());
-        // A register that is loaded from two lines takes two loads.
+        // A register that is loaded from two lines takes two loads: of twelve values every other vector is.
         let start = values.as_ptr().align_offset(LINE).min(LINE / size_of::<f64>());
         values.resize(start, 0.0);
         for (vector, own) in forest.values.chunks_exact(width).enumerate() {
@@ -81,6 +82,7 @@ impl Votes {
         n_classes: usize,
         raw: &mut [f64],
     ) {
+        const { assert!(N <= ROOM) };
         let (vectors, _) = self.values[self.start..].as_chunks::<N>();
         let mut sums = [[0.0; N]; R];
         for leaves in leaves {

@@ -1,4 +1,4 @@
-//! The walk over ranks: from a node to the next by four bytes, for sixteen rows or trees side by side.
+//! The walk over ranks: from a node to the next by four bytes, for sixteen rows or ten trees side by side.
 //!
 //! Loads of several walks are in flight at once, which hides the latency of each, and nothing branches on the data. A node
 //! of four bytes instead of sixteen is what makes a large forest fit a cache that is faster.
