@@ -95,6 +95,9 @@ impl Isa {
     }
 }
 
+/// Features of a row, up to which rows are fetched ahead: tens of them stay in a second-level cache.
+pub(super) const WIDE_ROW: usize = 128;
+
 /// Asks for `values`, so that they are in the cache when their turn comes.
 #[inline(always)]
 #[allow(unsafe_code)]

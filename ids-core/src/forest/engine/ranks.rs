@@ -34,9 +34,6 @@ const COUNTED_ROWS: usize = 32;
 /// Thresholds that are counted together for one row.
 const THRESHOLDS_TOGETHER: usize = 8;
 
-/// Features of a row, up to which rows are fetched ahead: a chunk of them stays in a second-level cache.
-const WIDE_ROW: usize = 128;
-
 /// Widths of a row's columns in bytes, constants so that where a column is needs no multiplication and no check.
 pub(super) const FEW: usize = 64;
 pub(super) const SOME: usize = 256;
@@ -219,7 +216,7 @@ impl Ranks {
     #[inline(always)]
     pub(super) fn prefetch(&self, rows: &[f64]) {
         // Of wide rows a forest asks for little, and they would drive out what is needed now.
-        if self.n_features <= WIDE_ROW {
+        if self.n_features <= isa::WIDE_ROW {
             isa::prefetch(&rows[..rows.len().min(RANKED_ROWS * self.n_features)]);
         }
     }

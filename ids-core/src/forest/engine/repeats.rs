@@ -3,11 +3,16 @@
 //! Flows repeat: a scan or a flood is one flow many times. Rows are equal where all their features are, to the bit; then
 //! every kernel and the [`reference`](crate::forest::reference) give them the same doubles.
 
+use super::isa;
+
 /// Rows among which equal ones are looked for.
 pub(super) const WINDOW: usize = 4_096;
 
 /// Places that are looked at for a row. Who chooses rows so that their hashes collide makes rows be scored again, no more.
 const MOST_PROBES: usize = 8;
+
+/// So many rows before its turn a row is fetched.
+const AHEAD: usize = 16;
 
 /// What comes of the rows of a window. Its buffers are kept from window to window.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +41,10 @@ impl Repeats {
         places.resize(mask + 1, 0);
         features.clear();
         for (r, row) in (0..).zip(rows.chunks_exact(n_features)) {
+            let ahead = (r as usize + AHEAD) * n_features;
+            if n_features <= isa::WIDE_ROW {
+                isa::prefetch(rows.get(ahead..ahead + n_features).unwrap_or_default());
+            }
             let hash = hash(row);
             let mut found = None;
             for probe in 0..MOST_PROBES {
