@@ -75,6 +75,7 @@ fn forest(criterion: &mut Criterion) {
                 });
             }
         }
+        let engine = Engine::with(&subject.forest, Plan { finds_repeats: true, ..plan });
         let rows = subject.some(65_536);
         group.bench_function(BenchmarkId::new("of repeats one", 65_536), |bencher| {
             bencher.iter(|| engine.score(&rows, &mut scores));

@@ -55,8 +55,9 @@ fn flow(criterion: &mut Criterion) {
 fn engine(criterion: &mut Criterion) {
     for subject in Subject::all() {
         // Agrees with the reference.
-        let engine = subject.engine();
-        let every_row = Engine::with(&subject.forest, Plan { finds_repeats: false, ..engine.plan() });
+        let plan = subject.engine().plan();
+        let [engine, every_row] =
+            [true, false].map(|finds_repeats| Engine::with(&subject.forest, Plan { finds_repeats, ..plan }));
         let rows = subject.first(engine.tile_rows());
         let mut scores = Scores::default();
         engine.score(rows, &mut scores);
