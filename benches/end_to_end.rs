@@ -2,7 +2,8 @@
 //!
 //! `JSON to scores` and `CSV to scores` decode, run the pipeline and the forest, batch by batch, as the detector and
 //! `ids score` do. Then the engine alone (docs/engine.md), in batches of many sizes: by each of the ways between which it
-//! chooses, `as planned`, and by each processor's instructions, every row scored; `of repeats one` is what it does else. `by doubles` is its fall-back, and `reference` the obvious scorer.
+//! chooses, `as planned`, and by each processor's instructions, every row scored; `of repeats one` looks for equal ones.
+//! `by doubles` is its fall-back, and `reference` the obvious scorer.
 #![allow(missing_docs)] // criterion's macros make functions without any
 
 use std::fs;
