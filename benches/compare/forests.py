@@ -33,11 +33,8 @@ from python import ROOT, processor
 
 # What an engine gives back it gets again without asking the system: else a call pays for memory that is mapped and
 # cleared anew, or does not, by what its process did before. That is a fifth of TL2cgen's time.
-KEEP_MEMORY = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
+# What is larger or more, as it is while a forest is read, goes back.
+KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(8 << 20), "MALLOC_TRIM_THRESHOLD_": str(32 << 20)}
 
 PACKAGES = {"TL2cgen": "tl2cgen", "ONNX Runtime": "onnxruntime", "scikit-learn": "scikit-learn", "YDF": "ydf"}
 
