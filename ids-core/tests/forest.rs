@@ -308,3 +308,19 @@ fn unknown_categories_follow_the_rule() {
         }
     }
 }
+
+/// Sums that overflow have no probabilities: then the first class is predicted, and none of the places behind the last class.
+#[test]
+fn without_probabilities_the_first_class_is_predicted() {
+    for n_classes in [1, 3, 10] {
+        let task = Task::Classification { n_classes, thresholds: None, by_probability: true };
+        let mut builder = ForestBuilder::new(1, task).expect("sizes");
+        for _ in 0..2 {
+            builder.push_tree(vec![NodeSpec::Leaf { values: vec![f64::MAX; n_classes] }]).expect("a valid tree");
+        }
+        let mut scores = Scores::default();
+        Engine::new(&builder.build().expect("a valid forest")).score(&[0.0], &mut scores);
+        assert!(scores.probability(0)[0].is_nan());
+        assert_eq!(scores.class(0), 0);
+    }
+}
